@@ -1,0 +1,1 @@
+"""Walls around native code, each behind one contract. See `backends.contract`."""

@@ -1,0 +1,12 @@
+#include <dlfcn.h>
+
+#include "isolation.h"
+
+#include "allocator.h"
+#include "inputs.h"
+
+/* cffi takes no addresses of constants; it reads these. */
+static const struct iso_mechanism *const mechanism_direct = &iso_direct;
+static const struct iso_mechanism *const mechanism_pipe = &iso_pipe;
+static const struct iso_mechanism *const mechanism_fork = &iso_fork;
+static const struct iso_mechanism *const mechanism_floor = &iso_floor;

@@ -1,0 +1,297 @@
+"""What a backend is: the contract that walls are written to and that the harness knows them by.
+
+A *backend* is a way to build a wall with its options fixed, under one name. It opens *sandboxes*;
+a sandbox runs *foreign functions* on bytes and returns bytes, or raises one of the exceptions
+below. `tests/conformance` is this contract as a test suite.
+"""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+BytesLike = bytes | bytearray | memoryview
+
+Kind = Literal["wall", "baseline", "reference"]
+
+
+class ForeignFunction(NamedTuple):
+    """A native function that is not trusted, named by its library and its symbol.
+
+    Its C type is `int f(const uint8_t *input, size_t length, struct {uint8_t *data; size_t
+    length;} *output)`: it returns 0 and leaves its result in `*output`, in memory from `malloc`,
+    or returns an error code between 1 and 255 and leaves `*output`, which is zero on entry, alone.
+    """
+
+    library: Path
+    symbol: str
+
+
+# ---- what can go wrong ----
+
+
+class IsolationError(Exception):
+    """Anything that a sandbox reports."""
+
+
+class SandboxClosedError(IsolationError):
+    """The sandbox was used after it was closed."""
+
+
+class SandboxBusyError(IsolationError):
+    """The sandbox is in the middle of a call and was used by whoever interrupted it."""
+
+
+class SandboxDeadError(IsolationError):
+    """An earlier violation ended this sandbox, and it was opened not to start again."""
+
+
+class UnsupportedError(IsolationError):
+    """The call asks for something that this backend does not guarantee, such as a time limit."""
+
+
+class ForeignError(IsolationError):
+    """The foreign function itself returned an error code. The sandbox is as good as before.
+
+    Attributes:
+        function: The function's symbol.
+        code: The code that it returned, 1 to 255.
+    """
+
+    def __init__(self, function: str, code: int) -> None:
+        super().__init__(f"{function} returned error code {code}")
+        self.function = function
+        self.code = code
+
+
+class ViolationKind(Enum):
+    """How a foreign call ended, if not by returning."""
+
+    SIGNAL = "signal"
+    EXIT = "exit"
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is known of a violation; None is unknown.
+
+    Address, instruction and access are what the sandboxed side said of itself and may be forged.
+    """
+
+    kind: ViolationKind
+    signal: int | None = None
+    exit_code: int | None = None
+    address: int | None = None
+    instruction: int | None = None
+    access: Literal["read", "write", "execute"] | None = None
+    detail: str | None = None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        if self.kind is ViolationKind.TIMEOUT:
+            return "passed its time limit"
+        if self.kind is ViolationKind.PROTOCOL:
+            return f"gave a malformed answer: {self.detail}"
+        if self.kind is ViolationKind.EXIT:
+            status = "an unknown status" if self.exit_code is None else f"status {self.exit_code}"
+            return f"ended its process with {status}"
+        text = f"died of {_signal_name(self.signal)}"
+        if self.address is not None:
+            text += f" at {self.access or 'access'} of address {self.address:#x}"
+        if self.instruction is not None:
+            text += f" (instruction {self.instruction:#x})"
+        return text
+
+
+class ViolationError(IsolationError):
+    """The foreign function did something other than return; its sandbox's memory is discarded.
+
+    Attributes:
+        function: The function's symbol.
+        fault: What is known of it.
+    """
+
+    def __init__(self, function: str, fault: Fault) -> None:
+        super().__init__(f"{function} {fault}")
+        self.function = function
+        self.fault = fault
+
+
+def _signal_name(number: int | None) -> str:
+    if number is None:
+        return "an unknown signal"
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+# ---- what a backend says of itself ----
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantees:
+    """What a wall claims of *memory-unsafe* foreign code. Each claim is tested, none is believed.
+
+    Attributes:
+        heap: The caller's heap cannot be written.
+        stack: The caller's stack cannot be written.
+        static_data: Variables of the caller and of other libraries cannot be written.
+        confidentiality: The caller's memory cannot be read.
+        recovery: After a violation the caller gets an error and the next call works.
+        time_limit: A call can be limited in time.
+        syscalls: Foreign code cannot make system calls.
+        threads: A sandbox may be called from several threads.
+    """
+
+    heap: bool = False
+    stack: bool = False
+    static_data: bool = False
+    confidentiality: bool = False
+    recovery: bool = False
+    time_limit: bool = False
+    syscalls: bool = False
+    threads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a backend works on this machine; if not, why, and what would make it."""
+
+    available: bool
+    reason: str = ""
+    remedy: str = ""
+
+    @classmethod
+    def yes(cls) -> Availability:
+        """It does."""
+        return cls(available=True)
+
+    @classmethod
+    def no(cls, reason: str, remedy: str) -> Availability:
+        """It does not: a reason and a remedy that a person can act on."""
+        return cls(available=False, reason=reason, remedy=remedy)
+
+
+class Sandbox(ABC):
+    """An open sandbox: a context manager; closing it gives everything back."""
+
+    @abstractmethod
+    def call(
+        self, function: ForeignFunction, data: BytesLike = b"", *, timeout: float | None = None
+    ) -> bytes:
+        """Run a foreign function.
+
+        Args:
+            function: One of those that the sandbox was opened with.
+            data: Its input; any contiguous bytes-like object.
+            timeout: Limit in seconds of wall-clock time; None for none.
+
+        Returns:
+            The function's output.
+
+        Raises:
+            ForeignError: The function returned an error code.
+            ViolationError: It did something other than return.
+            SandboxClosedError: The sandbox is closed.
+            SandboxDeadError: An earlier violation ended it, and it must not start again.
+            UnsupportedError: A time limit, where the backend does not guarantee any.
+            ValueError: The function is not among those that the sandbox was opened with.
+            OSError: The system refused what the call needs.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the sandbox. Closing twice is fine."""
+
+    def placement(self) -> Mapping[str, str]:
+        """Tell where the sandbox runs (CPUs of caller and sandbox), as stated in the results."""
+        return {}
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class Batch(NamedTuple):
+    """A timed batch of calls: seconds for all of them, and what the last one returned."""
+
+    seconds: float
+    last: bytes
+
+
+@runtime_checkable
+class TimedLoop(Protocol):
+    """A sandbox that can time its calls in native code (level `native`).
+
+    One that cannot is timed from Python, binding included (level `python`).
+    """
+
+    def timed_loop(self, function: ForeignFunction, data: BytesLike, loops: int) -> Batch:
+        """Make `loops` calls in native code and time them together."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend(ABC):
+    """A mechanism with its options fixed.
+
+    Attributes:
+        name: Unique; letters, digits and dashes.
+        summary: One sentence.
+        mechanism: How the wall is built; backends that share one share a colour in figures.
+        codec: How arguments are laid out when they are copied across; empty: as they are.
+        kind: A wall, the baseline (no wall), or a reference that runs no foreign function.
+        guarantees: What the wall claims.
+        options: What is fixed, for the results: placement, transport, …
+        workloads: Names of the workloads that it can run; None: all of them.
+        default_allocator: Measure with the allocator's defaults instead of the harness's setting,
+            which keeps large buffers mapped.
+    """
+
+    name: str
+    summary: str
+    mechanism: str
+    codec: str = ""
+    kind: Kind = "wall"
+    guarantees: Guarantees = field(default_factory=Guarantees)
+    options: Mapping[str, str] = field(default_factory=dict)
+    workloads: frozenset[str] | None = None
+    default_allocator: bool = False
+
+    def availability(self) -> Availability:
+        """Say whether this backend works on this machine. Quick: it is asked for every listing."""
+        return Availability.yes()
+
+    @abstractmethod
+    def open(self, functions: Sequence[ForeignFunction]) -> Sandbox:
+        """Open a sandbox in which these functions can be called.
+
+        Raises:
+            OSError: The system refused, or a library or symbol is not there.
+        """
+
+
+def allowed_cpus() -> list[int]:
+    """List the CPUs that this thread may run on, in ascending order."""
+    return sorted(os.sched_getaffinity(0))

@@ -1,0 +1,309 @@
+"""Sandboxes of the mechanisms in native/, behind the contract of `backends.contract`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import warnings
+import weakref
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends import _native
+from backends.contract import (
+    Batch,
+    BytesLike,
+    Fault,
+    ForeignError,
+    ForeignFunction,
+    Sandbox,
+    SandboxBusyError,
+    SandboxClosedError,
+    SandboxDeadError,
+    UnsupportedError,
+    ViolationError,
+    ViolationKind,
+)
+from backends.placement import Pin, Placement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ffi = _native.ffi
+lib = _native.lib
+
+# Compiled files lie beside the extension, which in an editable install is not beside this file.
+COMPILED = Path(_native.__file__).parent
+WORKLOADS = COMPILED / "libforeign_workloads.so"
+BENIGN = COMPILED / "libforeign_benign.so"
+HOSTILE = COMPILED / "libforeign_hostile.so"
+STANDALONE = COMPILED / "standalone"
+
+#: The longest result that a process sandbox may send, in bytes, unless told otherwise.
+MAX_OUTPUT_LENGTH = 1 << 30
+
+_KINDS = {
+    lib.ISO_VIOLATION_SIGNAL: ViolationKind.SIGNAL,
+    lib.ISO_VIOLATION_EXIT: ViolationKind.EXIT,
+    lib.ISO_VIOLATION_TIMEOUT: ViolationKind.TIMEOUT,
+    lib.ISO_VIOLATION_PROTOCOL: ViolationKind.PROTOCOL,
+}
+_ACCESSES = {
+    lib.ISO_ACCESS_READ: "read",
+    lib.ISO_ACCESS_WRITE: "write",
+    lib.ISO_ACCESS_EXECUTE: "execute",
+}
+
+# All open sandboxes, so that fork() in the user's program can give each a lock that is not held.
+_open: weakref.WeakSet[NativeSandbox] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for sandbox in list(_open):
+        sandbox.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def resolve(function: ForeignFunction) -> Any:  # noqa: ANN401 - a cffi pointer has no type
+    """Find a foreign function in this process.
+
+    Raises:
+        OSError: The library cannot be loaded or lacks the symbol.
+    """
+    path = os.fsencode(function.library)
+    library = lib.dlopen(path, lib.RTLD_NOW | lib.RTLD_LOCAL)
+    if library == ffi.NULL:
+        raise OSError(f"cannot load {function.library}: {_dlerror()}")
+    address = lib.dlsym(library, function.symbol.encode())
+    if address == ffi.NULL:
+        raise OSError(f"no function {function.symbol} in {function.library}: {_dlerror()}")
+    return ffi.cast("iso_function *", address)
+
+
+def _dlerror() -> str:
+    message = lib.dlerror()
+    return "unknown reason" if message == ffi.NULL else ffi.string(message).decode(errors="replace")
+
+
+def paper_bytes(length: int) -> bytes:
+    """Generate the first `length` bytes of the paper's input: uniform in [0, 255)."""
+    buffer = ffi.new("uint8_t[]", max(length, 1))
+    lib.iso_paper_bytes(buffer, length)
+    return bytes(ffi.buffer(buffer, length))
+
+
+def paper_draws(count: int) -> bytes:
+    """Generate `count` 32-bit draws of the paper's generator, in the machine's byte order."""
+    buffer = ffi.new("uint32_t[]", max(count, 1))
+    lib.iso_paper_draws(buffer, count)
+    return bytes(ffi.buffer(buffer, 4 * count))
+
+
+def keep_buffers_mapped() -> bool:
+    """Make malloc keep large buffers, in the whole process. False where it has no such switch."""
+    return bool(lib.iso_keep_buffers_mapped())
+
+
+class NativeSandbox(Sandbox):
+    """A sandbox of a native mechanism.
+
+    Args:
+        mechanism: A `struct iso_mechanism *` of native/include/isolation.h.
+        functions: The functions that may be called.
+        placement: Where the caller and its sandbox run.
+        time_limit: Whether the mechanism can limit a call in time.
+        respawn: Whether the next call after a violation starts afresh.
+        max_output_length: A longer result, in bytes, is a violation.
+
+    Raises:
+        OSError: The system refused, or a library or symbol is not there.
+    """
+
+    def __init__(  # noqa: PLR0913 - the options of struct iso_options
+        self,
+        mechanism: Any,  # noqa: ANN401 - a cffi pointer has no type
+        functions: Sequence[ForeignFunction],
+        *,
+        placement: Placement = "anywhere",
+        time_limit: bool = False,
+        respawn: bool = True,
+        max_output_length: int = MAX_OUTPUT_LENGTH,
+    ) -> None:
+        self._sandbox: Any = None
+        self._lock = threading.RLock()
+        self._busy = False
+        self._mechanism = mechanism
+        self._time_limit = time_limit
+        self._index = {function: i for i, function in enumerate(functions)}
+        table = ffi.new("iso_function *[]", [resolve(function) for function in functions])
+        self._pin = Pin(placement)
+        options = ffi.new(
+            "struct iso_options *",
+            {
+                "functions": table,
+                "function_count": len(functions),
+                "sandbox_cpu": -1 if self._pin.sandbox_cpu is None else self._pin.sandbox_cpu,
+                "respawn": respawn,
+                "max_output_length": max_output_length,
+            },
+        )
+        result = ffi.new("struct iso_sandbox **")
+        fault = ffi.new("struct iso_fault *")
+        try:
+            if mechanism.open(options, result, fault) != lib.ISO_OK:
+                raise _system_error(fault)
+        except BaseException:  # a signal handler may raise after a successful open
+            if result[0] != ffi.NULL:
+                mechanism.close(result[0])
+            self._pin.release()
+            raise
+        self._sandbox = result[0]
+        _open.add(self)
+
+    def call(
+        self, function: ForeignFunction, data: BytesLike = b"", *, timeout: float | None = None
+    ) -> bytes:
+        """Run a foreign function; see `Sandbox.call`."""
+        if timeout is not None and not self._time_limit:
+            raise UnsupportedError("this backend cannot limit a call in time; call without timeout")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout must be positive, in seconds, and is {timeout}")
+        # At least a nanosecond: zero means no limit.
+        nanoseconds = 0 if timeout is None else max(1, int(min(timeout, 1e9) * 1e9))
+        reply = ffi.new("struct iso_reply *")
+        with self._calling(), ffi.from_buffer(data) as view:
+            request = self._request(function, view, nanoseconds)
+            status = self._run(request, reply)
+            return self._result(function, status, reply)
+
+    def timed_loop(self, function: ForeignFunction, data: BytesLike, loops: int) -> Batch:
+        """Make `loops` calls in native code and time them together; see `TimedLoop`."""
+        batch = ffi.new("struct iso_batch *", {"loops": loops})
+        with self._calling(), ffi.from_buffer(data) as view:
+            request = self._request(function, view, 0)
+            status = self._mechanism.loop(self._sandbox, request, batch)
+            if status == lib.ISO_INTERRUPTED:
+                self._mechanism.cancel(self._sandbox)
+                raise InterruptedError(errno.EINTR, "a signal interrupted the timed loop")
+            last = self._result(function, status, ffi.addressof(batch, "last"))
+        return Batch(batch.elapsed_ns / 1e9, last)
+
+    def after_fork(self) -> None:
+        """Forget, in a process just forked, what the other threads of the old one were doing."""
+        self._lock = threading.RLock()
+        self._busy = False
+
+    def process(self) -> int | None:
+        """Return the id of the sandbox's process, if it has one now."""
+        with self._lock:
+            if self._sandbox is None or self._mechanism.process == ffi.NULL:
+                return None
+            return int(self._mechanism.process(self._sandbox)) or None
+
+    def placement(self) -> Mapping[str, str]:
+        """Tell the CPUs of caller and sandbox; see `Sandbox.placement`."""
+        if self._pin.caller_cpu is None:
+            return {}
+        return {"caller_cpu": str(self._pin.caller_cpu), "sandbox_cpu": str(self._pin.sandbox_cpu)}
+
+    def close(self) -> None:
+        """End the sandbox. Closing twice is fine."""
+        with self._calling():
+            sandbox, self._sandbox = self._sandbox, None
+            if sandbox is not None:
+                _open.discard(self)
+                self._mechanism.close(sandbox)
+                self._pin.release()
+
+    def __del__(self) -> None:
+        """Close what was forgotten, and say so."""
+        if getattr(self, "_sandbox", None) is not None:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """Keep other threads out, and this thread's signal handlers, which no lock can hold back.
+
+        Raises:
+            SandboxBusyError: A signal handler used the sandbox whose call it interrupted.
+        """
+        with self._lock:
+            if self._busy:
+                raise SandboxBusyError("a signal handler used the sandbox that it interrupted")
+            self._busy = True
+            try:
+                yield
+            finally:
+                self._busy = False
+
+    def _run(self, request: Any, reply: Any) -> int:  # noqa: ANN401
+        """Make a call. While it is interrupted Python runs its signal handlers; one may raise."""
+        try:
+            status = self._mechanism.call(self._sandbox, request, reply)
+            while status == lib.ISO_INTERRUPTED:
+                status = self._mechanism.resume(self._sandbox, reply)
+        except BaseException:
+            if self._mechanism.cancel != ffi.NULL:
+                self._mechanism.cancel(self._sandbox)
+            self._mechanism.release(self._sandbox, ffi.addressof(reply, "output"))
+            raise
+        return int(status)
+
+    def _request(self, function: ForeignFunction, view: Any, timeout_ns: int) -> Any:  # noqa: ANN401
+        if self._sandbox is None:
+            raise SandboxClosedError("the sandbox is closed")
+        if function not in self._index:
+            known = ", ".join(known.symbol for known in self._index)
+            raise ValueError(f"{function.symbol} is not among the sandbox's functions ({known})")
+        return ffi.new(
+            "struct iso_request *",
+            {
+                "function": self._index[function],
+                "input": ffi.cast("uint8_t *", view),
+                "input_length": len(view),
+                "timeout_ns": timeout_ns,
+            },
+        )
+
+    def _result(self, function: ForeignFunction, status: int, reply: Any) -> bytes:  # noqa: ANN401
+        """Take the output out of a reply, or raise what its status stands for."""
+        if status == lib.ISO_OK:
+            try:
+                return bytes(ffi.buffer(reply.output.data, reply.output.length))
+            finally:
+                self._mechanism.release(self._sandbox, ffi.addressof(reply, "output"))
+        if status == lib.ISO_FOREIGN_ERROR:
+            raise ForeignError(function.symbol, reply.foreign_code)
+        if status == lib.ISO_VIOLATION:
+            raise ViolationError(function.symbol, _fault(reply.fault))
+        if status == lib.ISO_DEAD:
+            raise SandboxDeadError("a violation ended this sandbox, and it must not start again")
+        if status == lib.ISO_SYSTEM_ERROR:
+            raise _system_error(reply.fault)
+        raise ValueError("no call to go on with: the process was forked while it was under way")
+
+
+def _text(pointer: Any) -> str | None:  # noqa: ANN401
+    return None if pointer == ffi.NULL else ffi.string(pointer).decode()
+
+
+def _fault(fault: Any) -> Fault:  # noqa: ANN401
+    return Fault(
+        kind=_KINDS[fault.violation],
+        signal=fault.signal or None,
+        exit_code=fault.exit_code if fault.exit_code >= 0 else None,
+        address=fault.address if fault.address_known else None,
+        instruction=fault.instruction or None,
+        access=_ACCESSES.get(fault.access),
+        detail=_text(fault.what),
+    )
+
+
+def _system_error(fault: Any) -> OSError:  # noqa: ANN401
+    number = fault.system_errno
+    return OSError(number, f"{_text(fault.what)}: {os.strerror(number)}")

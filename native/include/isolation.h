@@ -1,0 +1,140 @@
+/*
+ * The contract between a mechanism (how a wall is built) and those who call through it.
+ *
+ * A mechanism opens sandboxes. A sandbox runs foreign functions from a table that is fixed when it
+ * is opened: a call names a function by its index, never by a pointer that crosses the wall. Input
+ * is borrowed from the caller for the time of the call; output ends up owned by the caller.
+ *
+ * Nothing behind this interface prints, exits the caller's process or asserts on what happens at
+ * run time: whatever the foreign function does, the caller gets one of the codes below.
+ *
+ * A sandbox is used by one thread at a time; callers that share one bring their own lock. fork() in
+ * the caller's process is allowed at any time: in the new process every sandbox is as if freshly
+ * opened.
+ */
+#ifndef ISOLATION_H
+#define ISOLATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct iso_bytes {
+    uint8_t *data; /* NULL when length is 0 */
+    size_t length; /* bytes */
+};
+
+/*
+ * A foreign function. Returns 0 and leaves its result in *output, in memory from malloc(); or
+ * returns an error code of its own and leaves *output alone. *output is {NULL, 0} on entry.
+ */
+typedef int iso_function(const uint8_t *input, size_t input_length, struct iso_bytes *output);
+
+enum iso_status {
+    ISO_OK = 0,
+    ISO_FOREIGN_ERROR = 1, /* the function returned an error: reply.foreign_code; nothing is lost */
+    ISO_VIOLATION = 2,     /* the call ended other than by returning: reply.fault */
+    ISO_INTERRUPTED = 3,   /* a signal handler ran while waiting: resume() or cancel() */
+    ISO_DEAD = 4,          /* an earlier violation ended this sandbox and it must not respawn */
+    ISO_BAD_ARGUMENT = 5,  /* no such function, or no call to resume */
+    ISO_SYSTEM_ERROR = 6,  /* the system refused: fault.system_errno, fault.what */
+};
+
+enum iso_violation {
+    ISO_VIOLATION_NONE = 0,
+    ISO_VIOLATION_SIGNAL = 1,   /* fault.signal, and what is known of address and instruction */
+    ISO_VIOLATION_EXIT = 2,     /* fault.exit_code; -1 when somebody else collected the status */
+    ISO_VIOLATION_TIMEOUT = 3,  /* the time limit of the request passed */
+    ISO_VIOLATION_PROTOCOL = 4, /* a malformed answer: fault.what */
+};
+
+enum iso_access {
+    ISO_ACCESS_UNKNOWN = 0,
+    ISO_ACCESS_READ = 1,
+    ISO_ACCESS_WRITE = 2,
+    ISO_ACCESS_EXECUTE = 3,
+};
+
+/*
+ * What is known of a violation or a refused system call. Everything here that the sandboxed side
+ * reported (address, instruction, access) is for a human to read and may be a lie.
+ */
+struct iso_fault {
+    enum iso_violation violation;
+    int signal;           /* signal number, or 0 */
+    int exit_code;        /* exit status, or -1 */
+    int system_errno;     /* errno of the refused system call, or 0 */
+    const char *what;     /* static string: the system call, or the rule that was broken; or NULL */
+    enum iso_access access;
+    bool address_known;   /* address means something */
+    uint64_t address;     /* the address that was accessed */
+    uint64_t instruction; /* the address of the instruction that did it, or 0 */
+};
+
+struct iso_request {
+    size_t function; /* index into the table given to open */
+    const uint8_t *input;
+    size_t input_length;
+    uint64_t timeout_ns; /* wall-clock limit of the call; 0: none */
+};
+
+struct iso_reply {
+    struct iso_bytes output; /* owned by the caller after ISO_OK: release() it */
+    int foreign_code;        /* after ISO_FOREIGN_ERROR */
+    struct iso_fault fault;  /* after ISO_VIOLATION and ISO_SYSTEM_ERROR */
+};
+
+struct iso_options {
+    iso_function *const *functions; /* borrowed until close */
+    size_t function_count;
+    int sandbox_cpu;          /* CPU that the sandboxed side is pinned to; -1: wherever */
+    bool respawn;             /* after a violation the next call starts a new child */
+    size_t max_output_length; /* a longer result is a violation */
+};
+
+/* One batch of a timed loop. */
+struct iso_batch {
+    uint64_t loops;        /* in: calls to time */
+    uint64_t elapsed_ns;   /* out: CLOCK_MONOTONIC around all of them */
+    struct iso_reply last; /* out: the last call's reply, owned by the caller */
+};
+
+struct iso_sandbox; /* each mechanism has its own */
+
+struct iso_mechanism {
+    const char *name;
+
+    /* Opens a sandbox. On failure *sandbox is NULL and *fault says why. */
+    enum iso_status (*open)(const struct iso_options *options, struct iso_sandbox **sandbox,
+                            struct iso_fault *fault);
+
+    /* Runs one call. Of *reply it writes `output` always, and what belongs to the status. */
+    enum iso_status (*call)(struct iso_sandbox *sandbox, const struct iso_request *request,
+                            struct iso_reply *reply);
+
+    /* Goes on with a call that returned ISO_INTERRUPTED. NULL: this mechanism never does. */
+    enum iso_status (*resume)(struct iso_sandbox *sandbox, struct iso_reply *reply);
+
+    /* Gives such a call up; what runs it is ended. NULL as above. */
+    void (*cancel)(struct iso_sandbox *sandbox);
+
+    /* Gives a result back. */
+    void (*release)(struct iso_sandbox *sandbox, struct iso_bytes *output);
+
+    /* Makes `batch->loops` calls and times them together. */
+    enum iso_status (*loop)(struct iso_sandbox *sandbox, const struct iso_request *request,
+                            struct iso_batch *batch);
+
+    /* Ends the sandbox and everything that belongs to it. */
+    void (*close)(struct iso_sandbox *sandbox);
+
+    /* Process id of the sandboxed side; 0 when there is none now. NULL: it has no process. */
+    int (*process)(const struct iso_sandbox *sandbox);
+};
+
+extern const struct iso_mechanism iso_direct; /* no wall */
+extern const struct iso_mechanism iso_pipe;   /* a persistent forked child behind two pipes */
+extern const struct iso_mechanism iso_fork;   /* a forked child for each call */
+extern const struct iso_mechanism iso_floor;  /* no function at all: the two pipes, bare */
+
+#endif

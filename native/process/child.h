@@ -1,0 +1,41 @@
+/* The child's side of a process sandbox. Nothing here returns to the parent's code. */
+#ifndef PROCESS_CHILD_H
+#define PROCESS_CHILD_H
+
+#include "isolation.h"
+
+#include <sys/types.h>
+
+struct child_context {
+    iso_function *const *functions;
+    size_t function_count;
+    pid_t parent;
+    int request_read; /* -1: no requests, one call and out */
+    int reply_write;
+};
+
+/* Exit statuses of a child that could not do its part; anything else is the foreign code's. */
+enum {
+    CHILD_EXIT_DONE = 0,
+    CHILD_EXIT_SETUP = 125,
+    CHILD_EXIT_ANSWER = 126, /* the function's output is not memory, so it cannot be sent */
+};
+
+/*
+ * Makes a fresh copy of the parent's process fit to run foreign code: dies with its parent, has no
+ * signal handler or mask of the parent's, its own process group, no core dump, and a death note to
+ * write. Exits with CHILD_EXIT_SETUP when the system refuses any of it.
+ */
+void child_prepare(const struct child_context *context);
+
+/* Answers requests until the parent closes its end. */
+_Noreturn void child_serve(const struct child_context *context);
+
+/* Runs one function and sends its answer. */
+_Noreturn void child_run_once(const struct child_context *context,
+                              const struct iso_request *request, uint32_t call);
+
+/* Sends back as many bytes as came, and knows no functions: the floor of what pipes cost. */
+_Noreturn void child_echo(const struct child_context *context);
+
+#endif
