@@ -242,10 +242,7 @@ class Batch(NamedTuple):
 
 @runtime_checkable
 class TimedLoop(Protocol):
-    """A sandbox that can time its calls in native code (level `native`).
-
-    One that cannot is timed from Python, binding included (level `python`).
-    """
+    """A sandbox that can time its calls in native code (level `native`)."""
 
     def timed_loop(self, function: ForeignFunction, data: BytesLike, loops: int) -> Batch:
         """Make `loops` calls in native code and time them together."""
@@ -265,6 +262,8 @@ class Backend(ABC):
         guarantees: What the wall claims.
         options: What is fixed, for the results: placement, transport, …
         workloads: Names of the workloads that it can run; None: all of them.
+        native_loop: Its sandboxes are `TimedLoop`s. Others are timed from Python, binding included
+            (level `python`).
         default_allocator: Measure with the allocator's defaults instead of the harness's setting,
             which keeps large buffers mapped.
     """
@@ -277,6 +276,7 @@ class Backend(ABC):
     guarantees: Guarantees = field(default_factory=Guarantees)
     options: Mapping[str, str] = field(default_factory=dict)
     workloads: frozenset[str] | None = None
+    native_loop: bool = False
     default_allocator: bool = False
 
     def availability(self) -> Availability:

@@ -74,6 +74,7 @@ def _sandcrust(transport: Literal["pipe", "fork"], placement: Placement) -> Sand
         name=f"sandcrust-{transport}" + ("" if placement == "same-core" else f"-{placement}"),
         summary=f"{summary}, {core}.",
         mechanism=f"sandcrust-{transport}",
+        native_loop=True,
         guarantees=_GUARANTEES,
         options={"transport": transport, "placement": placement},
         transport=transport,

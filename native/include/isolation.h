@@ -132,9 +132,11 @@ struct iso_mechanism {
     int (*process)(const struct iso_sandbox *sandbox);
 };
 
+#pragma GCC visibility push(default)
 extern const struct iso_mechanism iso_direct; /* no wall */
 extern const struct iso_mechanism iso_pipe;   /* a persistent forked child behind two pipes */
 extern const struct iso_mechanism iso_fork;   /* a forked child for each call */
 extern const struct iso_mechanism iso_floor;  /* no function at all: the two pipes, bare */
+#pragma GCC visibility pop
 
 #endif

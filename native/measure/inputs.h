@@ -5,10 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
 /* The generator's 32-bit draws, for content of our own. */
 void iso_paper_draws(uint32_t *draws, size_t count);
 
 /* Bytes uniform in [0, 255): 255 itself does not occur. */
 void iso_paper_bytes(uint8_t *bytes, size_t length);
+#pragma GCC visibility pop
 
 #endif

@@ -1,0 +1,5 @@
+"""`python -m harness` is `isobench`."""
+
+from harness.cli import main
+
+main()

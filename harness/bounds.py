@@ -1,0 +1,209 @@
+"""Key figures, measured and compared with the bounds in bounds.toml."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import statistics
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal
+
+from backends import native, registry
+from backends.placement import Pin
+from harness import inputs, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from backends.contract import ForeignFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A figure and how large it may be.
+
+    Attributes:
+        name: As in bounds.toml.
+        what: What is measured.
+        kind: `count` is exact; `ratio` is of wall-clock times.
+        bound: The largest value that is fine.
+    """
+
+    name: str
+    what: str
+    kind: Literal["count", "ratio"]
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A figure measured.
+
+    Attributes:
+        bound: What it is compared with.
+        value: The figure; None when it cannot be measured here.
+        problem: Why not, and what would make it; empty otherwise.
+    """
+
+    bound: Bound
+    value: float | None
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the figure was measured and is within its bound."""
+        return self.value is not None and self.value <= self.bound.bound
+
+
+class CannotMeasureError(Exception):
+    """A figure cannot be measured on this machine: why, and what would make it."""
+
+
+def bounds() -> list[Bound]:
+    """Read the stored bounds."""
+    text = resources.files("harness").joinpath("bounds.toml").read_text(encoding="utf-8")
+    return [Bound(name, **entry) for name, entry in tomllib.loads(text).items()]
+
+
+def measure(bound: Bound) -> Outcome:
+    """Measure a figure and compare it with its bound."""
+    try:
+        return Outcome(bound, _FIGURES[bound.name]())
+    except (CannotMeasureError, OSError) as error:
+        return Outcome(bound, None, str(error))
+
+
+# ---- counts: the same program with more loops; the difference is the loop's ----
+
+_FEW, _MANY = 200, 1200
+
+
+def _per_call(count: Callable[[int], int]) -> float:
+    return (count(_MANY) - count(_FEW)) / (_MANY - _FEW)
+
+
+def _standalone(mechanism: str, loops: int, batches: int = 1) -> list[str]:
+    empty = workloads.find("switch").function()
+    return [
+        str(native.STANDALONE),
+        mechanism,
+        str(empty.library),
+        empty.symbol,
+        str(loops),
+        str(batches),
+    ]
+
+
+def _run(command: Sequence[str], needs: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which(command[0]) is None:
+        raise CannotMeasureError(f"needs {needs}: sudo apt-get install {needs}")
+    done = subprocess.run(  # noqa: S603 - programs of our own choosing
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise CannotMeasureError(f"{command[0]} failed with status {done.returncode}: {last}")
+    return done
+
+
+def _syscalls(mechanism: str) -> Callable[[], float]:
+    def count(loops: int) -> int:
+        # A line a call on standard error, of all processes; a call that another process
+        # interrupts is printed in two lines, of which the second says "resumed".
+        options = ["-f", "-qq", "-e", "signal=none"]
+        said = _run(["strace", *options, *_standalone(mechanism, loops)], "strace").stderr
+        return sum("(" in line and "resumed>" not in line for line in said.splitlines())
+
+    return lambda: _per_call(count)
+
+
+def _instructions(mechanism: str) -> Callable[[], float]:
+    def count(loops: int) -> int:
+        tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+        said = _run([*tool, *_standalone(mechanism, loops)], "valgrind").stderr
+        collected = re.findall(r"Collected : (\d+)", said)
+        if not collected:
+            raise CannotMeasureError("valgrind printed no count of instructions")
+        return int(collected[-1])
+
+    return lambda: _per_call(count)
+
+
+# ---- ratios: in turns, so that what disturbs one disturbs the other ----
+
+_TURNS = 31
+
+
+def _in_turns(numerator: Callable[[], float], denominator: Callable[[], float]) -> float:
+    """Measure both by turns and return the ratio of the medians."""
+    tops, bottoms = [], []
+    for _ in range(_TURNS):
+        tops.append(numerator())
+        bottoms.append(denominator())
+    return statistics.median(tops) / statistics.median(bottoms)
+
+
+def _over_floor() -> float:
+    empty = workloads.find("switch").function()
+    loops = 2000
+    with (
+        registry.find("pipe-floor").open([empty]) as floor,
+        registry.find("sandcrust-pipe").open([empty]) as pipe,
+    ):
+        return _in_turns(_timer(pipe, empty, b"", loops), _timer(floor, empty, b"", loops))
+
+
+def _transfers() -> float:
+    size = 1 << 21
+    native.keep_buffers_mapped()
+    compress, uncompress = (
+        workloads.find(name).function() for name in ("snappy-compress", "snappy-uncompress")
+    )
+    data = inputs.content("random", size)
+    loops = 20
+    functions = [compress, uncompress]
+    with (
+        registry.find("none").open(functions) as none,
+        registry.find("sandcrust-pipe").open(functions) as pipe,
+    ):
+        compressed = none.call(compress, data)
+
+        def added(function: ForeignFunction, argument: bytes) -> Callable[[], float]:
+            walled = _timer(pipe, function, argument, loops)
+            bare = _timer(none, function, argument, loops)
+            return lambda: walled() - bare()
+
+        return _in_turns(added(uncompress, compressed), added(compress, data))
+
+
+def _harness_over_program() -> float:
+    empty = workloads.find("switch").function()
+    loops = 1_000_000
+    with registry.find("none").open([empty]) as none:
+
+        def program() -> float:
+            said = _run(_standalone("direct", loops, batches=3), "the project's build").stdout
+            return statistics.median(int(line) for line in said.split()) / 1e9
+
+        # On one core, which the program inherits: the two of a machine may differ.
+        pin = Pin("same-core")
+        try:
+            return _in_turns(_timer(none, empty, b"", loops), program)
+        finally:
+            pin.release()
+
+
+def _timer(sandbox: Any, function: ForeignFunction, data: bytes, loops: int) -> Callable[[], float]:  # noqa: ANN401 - a sandbox that is a TimedLoop
+    return lambda: float(sandbox.timed_loop(function, data, loops).seconds)
+
+
+_FIGURES: dict[str, Callable[[], float]] = {
+    "syscalls-sandcrust-pipe": _syscalls("pipe"),
+    "instructions-none": _instructions("direct"),
+    "sandcrust-pipe-over-floor": _over_floor,
+    "uncompress-over-compress": _transfers,
+    "native-loop": _harness_over_program,
+}

@@ -1,0 +1,88 @@
+"""`isobench bounds`: key figures against their bounds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from harness import bounds
+
+
+@click.command(
+    "bounds",
+    epilog="""\b
+Examples:
+  isobench bounds                  all figures
+  isobench bounds native-loop      one: the harness against a C program with the same loop
+  isobench bounds --counts         only those that are exact on any machine
+  isobench bounds --json           for programs""",
+)
+@click.argument("names", nargs=-1)
+@click.option("--counts", is_flag=True, help="Only counts, which are exact; no wall clock.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(names: tuple[str, ...], *, counts: bool, as_json: bool) -> None:
+    """Measure key figures and compare each with its stored bound.
+
+    Exit code: 0, or 1 when a figure is above its bound or cannot be measured here.
+    """
+    from harness import bounds
+
+    known = bounds.bounds()
+    for name in names:
+        if name not in [bound.name for bound in known]:
+            everything = ", ".join(bound.name for bound in known)
+            raise click.UsageError(f"no figure {name!r}; there are: {everything}")
+    chosen = [
+        bound
+        for bound in known
+        if (not names or bound.name in names) and (not counts or bound.kind == "count")
+    ]
+    outcomes = []
+    for bound in chosen:
+        if not as_json:
+            click.echo(f"measuring {bound.name} …", err=True)
+        outcomes.append(bounds.measure(bound))
+    (_print_json if as_json else _print)(outcomes)
+    short = [outcome.bound.name for outcome in outcomes if not outcome.ok]
+    if short:
+        click.echo(f"fell short: {', '.join(short)}", err=True)
+        sys.exit(1)
+
+
+def _print_json(outcomes: list[bounds.Outcome]) -> None:
+    rows = [
+        {
+            "name": outcome.bound.name,
+            "what": outcome.bound.what,
+            "kind": outcome.bound.kind,
+            "value": outcome.value,
+            "bound": outcome.bound.bound,
+            "ok": outcome.ok,
+            "problem": outcome.problem,
+        }
+        for outcome in outcomes
+    ]
+    click.echo(json.dumps(rows, indent=2))
+
+
+def _print(outcomes: list[bounds.Outcome]) -> None:
+    table = Table()
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("bound", justify="right")
+    table.add_column("")
+    table.add_column("what")
+    for outcome in outcomes:
+        value = "–" if outcome.value is None else f"{outcome.value:.4g}"
+        verdict = "[green]ok[/]" if outcome.ok else "[red]no[/]"
+        what = f"{outcome.bound.what} ({outcome.bound.kind})"
+        if outcome.problem:
+            what += f"\nnot measured: {outcome.problem}"
+        table.add_row(outcome.bound.name, value, f"{outcome.bound.bound:g}", verdict, what)
+    Console().print(table)

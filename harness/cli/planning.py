@@ -1,0 +1,108 @@
+"""The options of `plan` and `run` that say what is measured."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness import inputs, workloads
+from harness.cli import bad_input
+from harness.plan import PRESETS, Plan, PlanError, make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PYPERF_HELP = """What comes after -- goes to pyperf: --rigorous, --fast, --affinity=1,
+--processes=10, … (`python -m pyperf timeit --help` lists them)."""
+
+
+def planned(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a plan, and the plan that they make as its first argument."""
+
+    @click.option(
+        "--preset",
+        type=click.Choice(list(PRESETS)),
+        default="quick",
+        show_default=True,
+        help="; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items()),
+    )
+    @click.option("--backend", "backends", multiple=True, help="Only this one. Repeatable.")
+    @click.option(
+        "--workload",
+        "workload_names",
+        multiple=True,
+        type=click.Choice([workload.name for workload in workloads.WORKLOADS]),
+        help="Only this one. Repeatable.",
+    )
+    @click.option(
+        "--content",
+        "contents",
+        multiple=True,
+        type=click.Choice(inputs.CONTENTS),
+        help="Instead of the preset's. Repeatable.",
+    )
+    @click.option(
+        "--size",
+        "sizes",
+        multiple=True,
+        type=click.IntRange(1, 1 << 30),
+        help="Bytes, instead of the preset's. Repeatable.",
+    )
+    @click.option(
+        "--level",
+        type=click.Choice(["native", "python"]),
+        help="Where the timed loop runs; by default in C where the backend can.",
+    )
+    @click.argument("pyperf", nargs=-1, type=click.UNPROCESSED)
+    @functools.wraps(function)
+    def command(**arguments: Any) -> None:  # noqa: ANN401 - click's
+        names = ("preset", "backends", "workload_names", "contents", "sizes", "level", "pyperf")
+        chosen = {name: arguments.pop(name) for name in names}
+        try:
+            plan = make_plan(chosen.pop("preset"), **chosen)
+        except PlanError as error:
+            bad_input(error)
+        function(plan, **arguments)
+
+    return command
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print what a plan measures and how long that takes."""
+    table = Table(title=f"Plan: {plan.preset}", title_justify="left")
+    for column in ("workload", "content", "sizes (bytes)", "backends"):
+        table.add_column(column)
+    table.add_column("cells", justify="right")
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for cell in plan.cells:
+        groups.setdefault((cell.workload, cell.content), []).append(cell)
+    for (workload, content), cells in groups.items():
+        sizes = ", ".join(str(size) for size in dict.fromkeys(cell.size for cell in cells) if size)
+        names = ", ".join(
+            dict.fromkeys(c.backend + ("" if c.level == "native" else f"@{c.level}") for c in cells)
+        )
+        table.add_row(workload, content or "–", sizes or "–", names, str(len(cells)))
+    console.print(table)
+    for missing in plan.unavailable:
+        console.print(
+            f"Not here: {missing.backend}: {missing.reason}. {missing.remedy}.", markup=False
+        )
+    console.print(
+        f"{len(plan.cells)} cells, about {duration(plan.total_seconds())}; pyperf "
+        f"{' '.join(plan.pyperf)}",
+        markup=False,
+        highlight=False,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Say a duration as a person would."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,176 @@
+"""`isobench run`: measure."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from harness import run as running
+from harness import storage
+from harness.cli import bad_input, failed, planning
+from harness.cli.planning import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from harness.plan import Cell, Plan
+
+_LATEST = "latest"
+
+
+@click.command(
+    "run",
+    epilog="""\b
+Examples:
+  isobench run                              every figure, a few sizes, a few minutes
+  isobench run --preset smoke               does it work? under a minute
+  isobench run --preset paper               all sizes of the paper, rigorously
+  isobench run --backend none --backend sandcrust-pipe --workload switch
+  isobench run -- --rigorous --affinity=1   options of pyperf
+  isobench run --resume                     go on with the latest unfinished run
+  isobench run --resume results/RUN         go on with that one""",
+)
+@click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder in which the run's folder is made.",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=_LATEST,
+    metavar="[RUN]",
+    help="Go on with an unfinished run: the cells that are missing or failed.",
+)
+@click.option("--no-figures", is_flag=True, help="Draw no figures and tables at the end.")
+@planning.planned
+def command(plan: Plan, *, results: Path, resume: str | None, no_figures: bool) -> None:
+    """Measure a plan: each cell in processes of its own, stored as soon as it is there.
+
+    What comes after -- goes to pyperf (--rigorous, --fast, --affinity=1, …).
+
+    Exit code: 0, 1 when a cell failed (the others are stored), 2 for bad input, 130 after Ctrl-C
+    (what was finished is stored; `isobench run --resume` goes on).
+    """
+    console = Console()
+    try:
+        folder = _folder(plan, results, resume, console)
+        signal.signal(signal.SIGTERM, _stop)
+        with _Shown(console) as shown:
+            record = running.run(folder, shown)
+    except storage.StorageError as error:
+        bad_input(error)
+    except OSError as error:
+        failed(f"{error.strerror or error}: {error.filename or results}. Finished cells are kept")
+    except KeyboardInterrupt:
+        click.echo(f"\nStopped. Finished cells are in {folder}; go on: isobench run --resume {folder}")
+        sys.exit(130)
+    drawn = True if no_figures else _draw(folder, console)
+    for failure in record.failures:
+        click.echo(f"failed: {failure.cell}: {failure.error}", err=True)
+    console.print(f"Results: {folder}", markup=False, highlight=False)
+    if record.failures:
+        failed(
+            f"{len(record.failures)} of {len(record.plan.cells)} cells failed; once the cause is "
+            f"gone: isobench run --resume {folder}"
+        )
+    if not drawn:
+        sys.exit(1)
+
+
+def _folder(plan: Plan, results: Path, resume: str | None, console: Console) -> Path:
+    """Make the run's folder, or find the one to go on with."""
+    if resume is None:
+        planning.show(plan, console)
+        folder = running.new_run(plan, results)
+    else:
+        folder = storage.latest_unfinished(results) if resume == _LATEST else Path(resume)
+    record = storage.read_record(folder)
+    if resume is not None:
+        console.print(f"Going on with {folder}", markup=False, highlight=False)
+    for warning in record.warnings:
+        console.print(f"Noise: {warning}", style="yellow", markup=False, highlight=False)
+    return folder
+
+
+def _draw(folder: Path, console: Console) -> bool:
+    from harness import figures, results, tables
+
+    try:
+        run = results.load(folder)
+        drawn = figures.draw_all(run, folder / "figures")
+        written = tables.write_all(run, folder / "tables") + results.write_table(run, folder)
+    except OSError as error:
+        click.echo(f"cannot write {error.filename or folder}: {error.strerror}", err=True)
+        return False
+    console.print(f"Tables:  {folder / 'tables'} ({len(written)} files)", highlight=False)
+    console.print(f"Figures: {folder / 'figures'}", markup=False, highlight=False)
+    for path in drawn:
+        if path.suffix == ".png":
+            console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
+    return True
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+class _Shown:
+    """Shows how far a run is: a bar on a terminal, a line a cell elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            refresh_per_second=1,  # drawing is work on the machine that measures
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=0, left="")
+        self._expected: dict[str, float] = {}
+        self._done_seconds = 0.0
+        self._began = time.monotonic()
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, cells: Sequence[Cell], seconds: Sequence[float]) -> None:
+        self._expected = {cell.name: s for cell, s in zip(cells, seconds, strict=True)}
+        self._began = time.monotonic()
+        self._bar.update(self._task, total=len(cells), left=f"{duration(sum(seconds))} left")
+
+    def cell_begins(self, cell: Cell) -> None:
+        self._number += 1
+        self._bar.update(self._task, description=cell.name)
+
+    def cell_ends(self, cell: Cell, benchmark: Any | None, error: str | None) -> None:  # noqa: ANN401
+        self._done_seconds += self._expected[cell.name]
+        rest = sum(self._expected.values()) - self._done_seconds
+        # What is left takes as much longer or less than expected as what is done did.
+        left = rest * (time.monotonic() - self._began) / self._done_seconds
+        self._bar.update(self._task, advance=1, left=f"{duration(left)} left")
+        if error is not None:
+            self._console.print(f"failed: {cell.name}: {error}", style="red", markup=False)
+        elif not self._console.is_terminal and benchmark is not None:
+            value = benchmark.format_value(benchmark.mean())
+            count = f"[{self._number}/{len(self._expected)}]"
+            click.echo(f"{count} {cell.name}: {value} ({duration(left)} left)")

@@ -1,0 +1,273 @@
+"""How figures look: sizes, colours, marks, and text that is measured before it is placed.
+
+A mechanism has a colour, a backend a marker and a line style, so that a figure reads in grey too.
+Provenance is the filling: solid is measured, hatched (or half filled) is computed, open is cited.
+Dotted lines are of the Python level.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from matplotlib import style as styles
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.textpath import text_to_path
+
+from harness import geometric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+COLUMN = 3.5  # inches: one column of a two-column page
+PAGE = 7.16  # inches: both columns
+FONT_FAMILY = "DejaVu Sans"  # comes with matplotlib: the same on every machine
+FONT = 7.0  # points: the least that is still read at these widths
+LINE = 1.25 * FONT / 72  # inches from one line of text to the next
+MARGIN = 0.08  # inches
+
+_RC: Any = {
+    "font.family": FONT_FAMILY,
+    "font.size": FONT,
+    "axes.titlesize": FONT,
+    "axes.labelsize": FONT,
+    "xtick.labelsize": FONT,
+    "ytick.labelsize": FONT,
+    "legend.fontsize": FONT,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "0.88",
+    "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.7,
+    "text.parse_math": False,  # a dollar in an error message is a dollar
+    "pdf.fonttype": 42,  # publishers refuse Type 3
+    "svg.hashsalt": "isobench",  # identifiers are random otherwise
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    """Return a context in which figures look so, whatever the user's matplotlibrc says."""
+    return styles.context(["default", _RC])
+
+
+# ---- colours and marks ----
+
+_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+_YELLOW, _BLUE, _VERMILLION, _PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#8C8C8C"
+
+# M. Okabe, K. Ito: "Color Universal Design", 2008: eight colours that the colour-blind tell apart.
+_COLOURS = {
+    "none": _BLACK,
+    "sandcrust-pipe": _BLUE,
+    "sandcrust-fork": _SKY,
+    "pipe-floor": GREY,
+    "mpk": _VERMILLION,
+    "pkru-safe": _PURPLE,
+}
+_SPARE_COLOURS = (_GREEN, _ORANGE, _YELLOW)
+
+_SOLID, _DASHED, _DASH_DOT = (0.0, ()), (0.0, (4.0, 1.5)), (0.0, (5.0, 1.5, 1.0, 1.5))
+DOTTED = (0.0, (1.0, 1.2))
+
+_T = TypeVar("_T")
+
+Dashes = tuple[float, tuple[float, ...]]
+
+_SHAPES: dict[str, tuple[str, Dashes]] = {
+    "none": ("o", _SOLID),
+    "none-default-malloc": ("o", _DASHED),
+    "sandcrust-pipe": ("^", _SOLID),
+    "sandcrust-pipe-other-core": ("^", _DASHED),
+    "sandcrust-fork": ("v", _SOLID),
+    "sandcrust-fork-other-core": ("v", _DASHED),
+    "pipe-floor": ("d", _SOLID),
+    "pipe-floor-other-core": ("d", _DASHED),
+    "mpk": ("s", _SOLID),
+    "mpk-view": ("s", _DASHED),
+    "mpk-bincode-v1": ("<", _SOLID),
+    "mpk-bincode-v2": ("<", _DASHED),
+    "mpk-abomonation-v1": ("D", _SOLID),
+    "mpk-abomonation-v2": ("D", _DASHED),
+    "pkru-safe": ("P", _SOLID),
+}
+_SPARE_SHAPES = list(product("Xph>*H8", (_SOLID, _DASHED, _DASH_DOT)))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How a backend is drawn."""
+
+    colour: str
+    marker: str
+    dashes: Dashes
+
+
+def family(mechanism: str, kind: str) -> str:
+    """Name the group of mechanisms that share a colour."""
+    if kind == "reference":
+        return "reference"
+    known = (name for name in _COLOURS if mechanism == name or mechanism.startswith(f"{name}-"))
+    return max(known, key=len, default=mechanism)
+
+
+def colours(table: pd.DataFrame) -> dict[str, str]:
+    """Give each family of mechanisms in a table its colour.
+
+    What the project knows has a fixed one. Others get a spare one by their name; while there are
+    spare ones left, no two get the same.
+    """
+    names = {family(m, k) for m, k in zip(table["mechanism"], table["kind"], strict=True)}
+    known = _COLOURS | {"reference": GREY}
+    return {n: known[n] for n in names if n in known} | _spread(
+        sorted(names - set(known)), _SPARE_COLOURS
+    )
+
+
+def marks(table: pd.DataFrame) -> dict[str, Mark]:
+    """Give each backend of a whole run's table its mark, the same in all of the run's figures."""
+    unique = table.drop_duplicates("backend")
+    by_family = colours(table)
+    shapes = _SHAPES | _spread(sorted(set(unique["backend"]) - set(_SHAPES)), _SPARE_SHAPES)
+    return {
+        backend: Mark(by_family[family(mechanism, kind)], *shapes[backend])
+        for backend, mechanism, kind in zip(
+            unique["backend"], unique["mechanism"], unique["kind"], strict=True
+        )
+    }
+
+
+def _spread(names: Sequence[str], choices: Sequence[_T]) -> dict[str, _T]:
+    """Choose by name, so that other names seldom matter; step aside where one is taken."""
+    taken: list[int] = []
+    for name in names:
+        slot = zlib.crc32(name.encode()) % len(choices)
+        if len(taken) < len(choices):
+            while slot in taken:
+                slot = (slot + 1) % len(choices)
+        taken.append(slot)
+    return {name: choices[slot] for name, slot in zip(names, taken, strict=True)}
+
+
+# ---- provenance ----
+
+_HATCHES = {"measured": "", "modelled": "////", "emulated": "\\\\\\\\"}
+_FILLS: dict[str, Literal["full", "left"]] = {
+    "measured": "full",
+    "modelled": "left",
+    "emulated": "left",
+}
+
+
+def bar_style(colour: str, provenance: str) -> dict[str, Any]:
+    """Return the properties of a bar or patch: solid, hatched in its colour, or outlined."""
+    hatch = _HATCHES.get(provenance)
+    style: dict[str, Any] = {"edgecolor": colour, "linewidth": 0.8}
+    if hatch is None:
+        return style | {"facecolor": "white"}
+    return style | {"facecolor": "white" if hatch else colour, "hatch": hatch}
+
+
+def line_style(mark: Mark, provenance: str, level: str) -> dict[str, Any]:
+    """Return the properties of a line and its markers: full, half filled or open."""
+    return {
+        "color": mark.colour,
+        "linestyle": DOTTED if level == "python" else mark.dashes,
+        "linewidth": 1.0,
+        "marker": mark.marker,
+        "markersize": 4.0,
+        "markeredgewidth": 0.6,
+        "markerfacecoloralt": "white",
+        "fillstyle": _FILLS.get(provenance, "none"),
+    }
+
+
+def explain(provenance: str) -> str:
+    """Say what a provenance is, for a legend."""
+    meaning = geometric.PROVENANCE.get(provenance)
+    return f"{provenance}: {meaning}" if meaning else provenance
+
+
+def provenance_patch(provenance: str) -> Patch:
+    """Return a legend's entry for bars."""
+    return Patch(**bar_style("0.3", provenance), label=explain(provenance))
+
+
+def provenance_line(provenance: str) -> Line2D:
+    """Return a legend's entry for lines."""
+    style = line_style(Mark("0.3", "o", _SOLID), provenance, "native") | {"linestyle": "none"}
+    return Line2D([], [], **style, label=explain(provenance))
+
+
+# ---- text ----
+
+
+def text_width(text: str, size: float = FONT) -> float:
+    """Return how wide a text is set, in inches."""
+    font = FontProperties(family=FONT_FAMILY, size=size)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+def wrap(text: str, width: float, *, separators: str = " ") -> list[str]:
+    """Break a text into lines no wider than `width` inches, at separators where there are any."""
+    lines, line, start = [], "", 0
+    while start < len(text):
+        end = next((i + 1 for i in range(start, len(text)) if text[i] in separators), len(text))
+        piece = text[start:end]
+        if line and text_width((line + piece).rstrip()) > width:
+            lines.append(line.rstrip())
+            line = ""
+        while len(piece) > 1 and text_width(piece.rstrip()) > width:
+            fits = next(
+                n for n in range(len(piece), 0, -1) if n == 1 or text_width(piece[:n]) <= width
+            )
+            lines.append(piece[:fits])
+            piece = piece[fits:]
+        line += piece
+        start = end
+    return [*lines, line.rstrip()]
+
+
+def write_lines(figure: Figure, lines: Iterable[str], top: float, **style: Any) -> None:  # noqa: ANN401 - Text's properties
+    """Write lines at the left margin, the first `top` inches below the figure's upper edge."""
+    width, height = figure.get_size_inches()
+    for number, line in enumerate(lines):
+        y = 1 - (top + number * LINE) / height
+        figure.text(MARGIN / width, y, line, va="top", ha="left", **style)
+
+
+# ---- files ----
+
+# Without dates the same numbers give the same bytes.
+_METADATA: Mapping[str, Mapping[str, None]] = {
+    "png": {},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG (300 dpi), SVG and PDF; return the files."""
+    paths = []
+    with styled():
+        for suffix, metadata in _METADATA.items():
+            path = folder / f"{name}.{suffix}"
+            figure.savefig(path, dpi=300, metadata=dict(metadata))
+            paths.append(path)
+    return paths

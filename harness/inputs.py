@@ -1,0 +1,68 @@
+"""The bytes that workloads run on, the same on every machine.
+
+`random` is the paper's content: uniform in [0, 255), which does not compress. `text` is made of
+common English words, likelier the commoner they are (Zipf's law), and compresses about 2:1.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from itertools import accumulate
+
+from backends import native
+
+CONTENTS = ("random", "text")
+
+# From the most to the least frequent. What matters is their number and their lengths.
+_WORDS = (
+    "the of and to a in that it is was for on with as be at by this had not are but from or have an "
+    "they which one you were her all she there would their we him been has when who will more no if "
+    "out so said what up its about into than them can only other new some could time these two may "
+    "then do first any my now such like our over man me even most made after also did many before "
+    "must through back years where much your way well down should because each just those people "
+    "how too little state good very make world still own see men work long get here between both "
+    "life being under never day same another know while last might us great old year off come since "
+    "against go came right used take three states himself few house use during without again place "
+    "american around however home small found mrs thought went say part once general high upon "
+    "school every united number does until got always away something fact water though less public "
+    "put thing almost hand enough far took head yet government system better set told nothing night "
+    "end why called eyes find going look asked later knew point next program city business group "
+    "toward young days let room word side social given present several order national possible "
+    "rather second face per among form important often things looked early white large case become "
+    "need four big felt along god best church ever least power development light thing seemed family "
+    "interest want members mind country area others done turned although open service certain kind "
+    "problem began different door thus help means sense whole matter"
+).split()
+
+
+def content(name: str, length: int) -> bytes:
+    """Make `length` bytes of a content.
+
+    Raises:
+        ValueError: There is no such content.
+    """
+    if name == "random":
+        return native.paper_bytes(length)
+    if name == "text":
+        return _text(length)
+    raise ValueError(f"no content {name!r}; there are: {', '.join(CONTENTS)}")
+
+
+def _text(length: int) -> bytes:
+    weights = list(accumulate(1 / rank for rank in range(1, len(_WORDS) + 1)))
+    # The shortest word with its space has 2 bytes, so half as many draws as bytes are enough.
+    draws = memoryview(native.paper_draws(length // 2 + 1)).cast("I")
+    scale = weights[-1] / 2**32
+    words = (_WORDS[bisect(weights, draw * scale)] for draw in draws)
+    sentence_length = 12  # words
+    parts: list[str] = []
+    total = 0
+    for number, word in enumerate(words):
+        end = number % sentence_length == sentence_length - 1
+        start = number % sentence_length == 0
+        part = (word.capitalize() if start else word) + (".\n" if end else " ")
+        parts.append(part)
+        total += len(part)
+        if total >= length:
+            break
+    return "".join(parts).encode()[:length]

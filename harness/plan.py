@@ -1,0 +1,297 @@
+"""Which cells are measured, how rigorously, and how long it will take."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from backends import registry
+from harness import inputs, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backends.contract import Backend
+
+Level = Literal["native", "python"]
+
+
+class PlanError(Exception):
+    """The plan that was asked for makes no sense; the message says what to do."""
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend on one workload and size: one pyperf benchmark.
+
+    Attributes:
+        backend: Its name.
+        workload: Its name.
+        content: What the input is made of; empty where there is no input.
+        size: Bytes of content; 0 where there is none.
+        level: Whether the timed loop is C or Python.
+    """
+
+    backend: str
+    workload: str
+    content: str = ""
+    size: int = 0
+    level: Level = "native"
+
+    @property
+    def name(self) -> str:
+        """The name of the benchmark, unique in a run."""
+        parts = [self.workload, self.content, str(self.size or ""), self.backend]
+        name = "/".join(part for part in parts if part)
+        return name if self.level == "native" else f"{name}@{self.level}"
+
+
+class Unavailable(msgspec.Struct, frozen=True):
+    """A backend that cannot be measured here, why, and what would make it."""
+
+    backend: str
+    reason: str
+    remedy: str
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True):
+    """A size of plan that has a name.
+
+    Attributes:
+        summary: One sentence.
+        contents: Contents of the sized workloads.
+        sizes: Their sizes, in bytes.
+        pyperf: Options of pyperf.
+    """
+
+    summary: str
+    contents: tuple[str, ...]
+    sizes: tuple[int, ...]
+    pyperf: tuple[str, ...]
+
+
+def _options(processes: int, values: int, min_time: float) -> tuple[str, ...]:
+    return (
+        f"--processes={processes}",
+        f"--values={values}",
+        "--warmups=1",
+        f"--min-time={min_time}",
+    )
+
+
+PRESETS = {
+    "smoke": Preset(
+        summary="Does it work? Under a minute; its numbers are rough.",
+        contents=("random",),
+        sizes=(1 << 16,),
+        pyperf=_options(2, 2, 0.005),
+    ),
+    "quick": Preset(
+        summary="Every figure with a few sizes, in a few minutes.",
+        contents=inputs.CONTENTS,
+        sizes=(1, *(1 << power for power in (6, 9, 12, 15, 18, 21))),
+        pyperf=_options(3, 3, 0.01),
+    ),
+    "paper": Preset(
+        summary="All sizes of the paper, rigorously: hours.",
+        contents=inputs.CONTENTS,
+        sizes=workloads.PAPER_SIZES,
+        pyperf=("--rigorous",),
+    ),
+}
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run does.
+
+    Attributes:
+        preset: Its name; empty when cells were picked otherwise.
+        cells: In the order in which they run.
+        unavailable: Backends that were asked for and cannot be measured here.
+        pyperf: Options of pyperf, the preset's and then the user's.
+    """
+
+    preset: str
+    cells: tuple[Cell, ...]
+    unavailable: tuple[Unavailable, ...]
+    pyperf: tuple[str, ...]
+
+    def seconds(self, cell: Cell) -> float:
+        """Estimate how long a cell takes."""
+        return expected_seconds(cell, pyperf_arguments(self.pyperf))
+
+    def total_seconds(self) -> float:
+        """Estimate how long the run takes."""
+        arguments = pyperf_arguments(self.pyperf)
+        return sum(expected_seconds(cell, arguments) for cell in self.cells)
+
+
+def make_plan(  # noqa: PLR0913 - each is an axis of the plan
+    preset: str,
+    *,
+    backends: Sequence[str] = (),
+    workload_names: Sequence[str] = (),
+    contents: Sequence[str] = (),
+    sizes: Sequence[int] = (),
+    level: Level | None = None,
+    pyperf: Sequence[str] = (),
+) -> Plan:
+    """Make a plan from a preset; what is given besides narrows or replaces what the preset says.
+
+    Args:
+        preset: A key of PRESETS.
+        backends: Names; empty for all that are installed.
+        workload_names: Names; empty for all.
+        contents: Names; empty for the preset's.
+        sizes: Bytes; empty for the preset's.
+        level: The level of every cell; None for the best that each backend offers.
+        pyperf: Options of pyperf, which come after the preset's.
+
+    Raises:
+        PlanError: A name is unknown, an option is not pyperf's, or nothing is left to measure.
+    """
+    if preset not in PRESETS:
+        raise PlanError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    for content in contents:
+        if content not in inputs.CONTENTS:
+            raise PlanError(f"no content {content!r}; there are: {', '.join(inputs.CONTENTS)}")
+    for size in sizes:
+        if not 1 <= size <= 1 << 30:
+            raise PlanError(f"size {size}: must be between 1 and {1 << 30} bytes")
+    try:
+        wanted = [registry.find(name) for name in dict.fromkeys(backends)] or registry.all_backends()
+        tasks = [workloads.find(name) for name in workload_names] or list(workloads.WORKLOADS)
+    except LookupError as error:
+        raise PlanError(str(error)) from error
+
+    options = (*chosen.pyperf, *pyperf)
+    pyperf_arguments(options)
+    here, unavailable = _split(wanted)
+    cells = [
+        cell
+        for workload in dict.fromkeys(tasks)
+        for content, size in _inputs(workload, contents or chosen.contents, sizes or chosen.sizes)
+        for cell in _cells(here, workload, content, size, level)
+    ]
+    if not cells:
+        why = "; ".join(f"{u.backend}: {u.reason}" for u in unavailable)
+        raise PlanError(f"nothing to measure: no chosen backend runs a chosen workload here. {why}")
+    return Plan(
+        preset=preset, cells=tuple(cells), unavailable=tuple(unavailable), pyperf=tuple(options)
+    )
+
+
+def _split(backends: Sequence[Backend]) -> tuple[list[Backend], list[Unavailable]]:
+    here: list[Backend] = []
+    unavailable: list[Unavailable] = []
+    for backend in backends:
+        availability = backend.availability()
+        if availability.available:
+            here.append(backend)
+        else:
+            unavailable.append(
+                Unavailable(backend.name, availability.reason, availability.remedy)
+            )
+    return here, unavailable
+
+
+def _inputs(
+    workload: workloads.Workload, contents: Sequence[str], sizes: Sequence[int]
+) -> Iterator[tuple[str, int]]:
+    if not workload.sized:
+        yield "", 0
+        return
+    for content in dict.fromkeys(contents):
+        for size in sorted(set(sizes)):
+            yield content, size
+
+
+def _cells(
+    backends: Sequence[Backend],
+    workload: workloads.Workload,
+    content: str,
+    size: int,
+    level: Level | None,
+) -> Iterator[Cell]:
+    for backend in backends:
+        if backend.workloads is not None and workload.name not in backend.workloads:
+            continue
+        best: Level = "native" if backend.native_loop else "python"
+        if level == "native" and best == "python":
+            continue
+        yield Cell(
+            backend=backend.name,
+            workload=workload.name,
+            content=content,
+            size=size,
+            level=level or best,
+        )
+
+
+# ---- pyperf's options ----
+
+# What the harness says to pyperf itself, or what makes no sense in a run of many cells.
+_RESERVED = ("output", "append", "worker", "pipe", "worker_task", "compare_to", "python_names")
+
+
+def pyperf_arguments(options: Sequence[str]) -> Any:  # noqa: ANN401 - argparse's Namespace
+    """Parse options as pyperf will.
+
+    Raises:
+        PlanError: pyperf does not take them, or they are the harness's to give.
+    """
+    parser = _pyperf_parser()
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            arguments = parser.parse_args(list(options))
+    except SystemExit as stopped:
+        lines = errors.getvalue().strip().splitlines() or ["see `isobench run --help`"]
+        message = lines[-1].split("error: ")[-1]
+        raise PlanError(f"options of pyperf: {message}") from stopped
+    for name in _RESERVED:
+        if getattr(arguments, name, None) != parser.get_default(name):
+            flag = name.replace("_", "-")
+            raise PlanError(f"option of pyperf: --{flag} is given by the harness; leave it out")
+    processes, values = parser.get_default("processes"), parser.get_default("values")
+    if arguments.rigorous:
+        arguments.processes = processes * 2
+    elif arguments.fast:
+        arguments.processes = max(processes // 2, 3)
+        arguments.values = max(values * 2 // 3, 2)
+    elif arguments.debug_single_value:
+        arguments.processes, arguments.values, arguments.warmups = 1, 1, 0
+    return arguments
+
+
+@functools.cache
+def _pyperf_parser() -> Any:  # noqa: ANN401
+    import pyperf
+
+    # pyperf allows one Runner of a class a process, against benchmarks that share one by mistake.
+    # This one runs nothing: a class of its own leaves theirs alone.
+    class Options(pyperf.Runner):  # type: ignore[misc] # pyperf is untyped
+        pass
+
+    return Options().argparser
+
+
+# Seconds of a call where it is not short against pyperf's least time of a value, by mechanism:
+# all that is known before anything has been measured.
+_SLOW_CALL = {"sandcrust-fork": 2e-3}
+_START = 0.25  # seconds for a worker process to start and check its result
+_CALIBRATION = 6  # values' worth of time that finding the number of loops takes
+
+
+def expected_seconds(cell: Cell, arguments: Any) -> float:  # noqa: ANN401
+    """Estimate how long a cell takes with these arguments of pyperf."""
+    slow = next((t for prefix, t in _SLOW_CALL.items() if cell.backend.startswith(prefix)), 0.0)
+    # Loops double until a value takes the least time, so it takes 1.5 times that on average.
+    value = max(1.5 * arguments.min_time, slow)
+    warmups = 1 if arguments.warmups is None else arguments.warmups
+    per_process = _START + value * (arguments.values + warmups)
+    return float(_START * 2 + value * _CALIBRATION + arguments.processes * per_process)

@@ -1,0 +1,176 @@
+"""A run as one tidy table: a row a cell.
+
+| column | meaning |
+|---|---|
+| run, host | which run, on which machine |
+| backend, mechanism, codec, kind | what was measured; kind is wall, baseline or reference |
+| workload, content, size | on what; size in bytes of content, 0 where there is no input |
+| level | `native`: the timed loop is C; `python`: it is Python and includes the binding |
+| provenance | where the number comes from: measured, emulated, modelled, literature |
+| unit | of median, mean, std, low and high |
+| n, processes | how many values, from how many processes |
+| median, mean, std | of the values; std is the sample's, NaN for one value |
+| low, high | 95 % confidence interval of the mean, NaN where it cannot be known |
+
+The interval is a percentile bootstrap over processes, not over values: the values of one process
+share its memory layout and are not independent (Kalibera and Jones, "Rigorous Benchmarking in
+Reasonable Time", ISMM 2013). With values from one process they are all there is to resample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from harness import storage
+from harness.run import load_benchmarks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.plan import Unavailable
+    from harness.storage import Failure
+
+COLUMNS = {
+    "run": "str",
+    "host": "str",
+    "backend": "str",
+    "mechanism": "str",
+    "codec": "str",
+    "kind": "str",
+    "workload": "str",
+    "content": "str",
+    "size": "int64",
+    "level": "str",
+    "provenance": "str",
+    "unit": "str",
+    "n": "int64",
+    "processes": "int64",
+    "median": "float64",
+    "mean": "float64",
+    "std": "float64",
+    "low": "float64",
+    "high": "float64",
+}
+
+_NS = 1e9  # nanoseconds in pyperf's unit
+_CONFIDENCE = 0.95
+_RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's numbers and what is known of it.
+
+    Attributes:
+        id: Its name.
+        folder: Where it is.
+        table: The tidy table.
+        host: Facts about the machine.
+        unavailable: Backends that could not be measured, with reasons.
+        failures: Cells that gave no number, with errors.
+        warnings: What made the machine noisy.
+        preset: Name of the plan.
+        finished: Whether no cell is missing.
+    """
+
+    id: str
+    folder: Path
+    table: pd.DataFrame
+    host: dict[str, Any]
+    unavailable: tuple[Unavailable, ...]
+    failures: tuple[Failure, ...]
+    warnings: tuple[str, ...]
+    preset: str
+    finished: bool
+
+
+def load(folder: Path) -> Run:
+    """Read a run.
+
+    Raises:
+        StorageError: A file is missing, truncated or not this project's.
+    """
+    record = storage.read_record(folder)
+    rows = [
+        {"run": record.id, "host": str(record.host.get("host", "")), **_row(folder, benchmark)}
+        for benchmark in load_benchmarks(folder)
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return Run(
+        id=record.id,
+        folder=folder,
+        table=table,
+        host=record.host,
+        unavailable=record.plan.unavailable,
+        failures=tuple(record.failures),
+        warnings=tuple(record.warnings),
+        preset=record.plan.preset,
+        finished=bool(record.finished),
+    )
+
+
+def write_table(run: Run, folder: Path) -> list[Path]:
+    """Write the tidy table as CSV and Parquet; return the files."""
+    csv, parquet = folder / "results.csv", folder / "results.parquet"
+    with storage.replacing(csv) as temporary:
+        run.table.to_csv(temporary, index=False)
+    with storage.replacing(parquet) as temporary:
+        run.table.to_parquet(temporary, index=False)
+    return [csv, parquet]
+
+
+def _row(folder: Path, benchmark: Any) -> dict[str, object]:  # noqa: ANN401 - pyperf is untyped
+    metadata = benchmark.get_metadata()
+    missing = [key for key in ("backend", "mechanism", "workload", "level") if key not in metadata]
+    if missing:
+        raise storage.StorageError(
+            f"{folder / storage.BENCHMARKS_FILE} holds {benchmark.get_name()!r}, which is not a "
+            f"benchmark of this project: it does not say its {', '.join(missing)}"
+        )
+    by_process = [np.array(run.values) * _NS for run in benchmark.get_runs() if run.values]
+    values = np.concatenate(by_process)
+    low, high = _interval(by_process)
+    return {
+        "backend": metadata["backend"],
+        "mechanism": metadata["mechanism"],
+        "codec": metadata.get("codec", ""),
+        "kind": metadata.get("kind", "wall"),
+        "workload": metadata["workload"],
+        "content": metadata.get("content", ""),
+        "size": metadata.get("size", 0),
+        "level": metadata["level"],
+        "provenance": metadata.get("provenance", "measured"),
+        "unit": "ns",
+        "n": len(values),
+        "processes": len(by_process),
+        "median": float(np.median(values)),
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
+        "low": low,
+        "high": high,
+    }
+
+
+def _interval(by_process: list[np.ndarray[Any, Any]]) -> tuple[float, float]:
+    """Bootstrap the mean's 95 % confidence interval."""
+    sample = (
+        np.array([values.mean() for values in by_process])
+        if len(by_process) > 1
+        else by_process[0]
+    )
+    if len(sample) < 2:  # noqa: PLR2004 - one value has no spread
+        return float("nan"), float("nan")
+    result = stats.bootstrap(
+        (sample,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        confidence_level=_CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),  # the same file gives the same table
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

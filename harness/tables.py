@@ -1,0 +1,339 @@
+"""Tables of a run, as Markdown, LaTeX and CSV, and the notes that go under tables and figures.
+
+The numbers behind Figure 2 are one table; those behind Figure 3 are one for each workload, content
+and provenance. Everything here is a function of a run's results; nothing measures.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from tabulate import tabulate
+
+from harness import geometric
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from harness.results import Run
+
+FIGURE_2 = ("switch",)
+FIGURE_3 = ("snappy-compress", "snappy-uncompress")
+
+# ---- notes: where the numbers come from, and which are missing ----
+
+_FAILURES_SHOWN = 6
+_LONGEST_REASON = 160  # characters: three lines of a narrow figure
+
+
+def notes(run: Run, rows: pd.DataFrame, workloads: Collection[str]) -> list[str]:
+    """Say what a reader must know of the rows of a figure or table, and what they do not show.
+
+    Args:
+        run: The run.
+        rows: The rows of its table that are shown.
+        workloads: Those that the figure or table is about; failures of others are left out.
+
+    Returns:
+        Sentences: the host; each provenance with its number of values and its interval; then the
+        backends that are missing and the cells that failed, with reasons.
+    """
+    state = [f"preset {run.preset}"] if run.preset else []
+    state += [] if run.finished else ["not finished"]
+    cpu = run.host.get("cpu") or "CPU not recorded"
+    lines = [f"Host: {cpu}. Run: {run.id}" + (f" ({', '.join(state)})" if state else "") + "."]
+    lines += [_source(panel, group) for panel, group in geometric.panels(rows)]
+    if (rows["level"] == "python").any():
+        lines.append("Python level: timed from Python, the binding's cost included.")
+    lines += _missing(run, rows)
+    lines += _failed(run, workloads)
+    if run.warnings:
+        lines.append(f"Warnings about the measuring: {len(run.warnings)}; see the run's report.")
+    return lines
+
+
+def common_sizes_note(rows: pd.DataFrame) -> str:
+    """Say over which sizes the geometric means of these rows are taken."""
+    sizes = geometric.common_sizes(rows)
+    if not sizes:
+        return "no geometric means, for no size is common to all"
+    listed = ", ".join(geometric.format_size(size) for size in sizes)
+    of = rows["size"].nunique()
+    text = f"geometric means over the {len(sizes)} sizes that all have"
+    return text if len(sizes) == of else f"{text} in common, of {of}: {listed}"
+
+
+def _source(panel: geometric.Panel, rows: pd.DataFrame) -> str:
+    provenance, unit = panel
+    meaning = geometric.PROVENANCE.get(provenance, "origin not known")
+    values, processes = _span(rows["n"], "values"), _span(rows["processes"], "processes")
+    text = f"{provenance.capitalize()} ({unit}): {meaning}; means of {values} from {processes}"
+    bounded = rows["low"].notna() & rows["high"].notna()
+    if not bounded.any():
+        return f"{text}; no interval: one value has no spread."
+    alone = (rows["processes"] == 1).any()
+    resampled = "processes" + (", or the values of a single process," if alone else "")
+    text += f"; interval: 95 % bootstrap of the mean, {resampled} resampled"
+    return f"{text}." if bounded.all() else f"{text}; none for a single value."
+
+
+def _span(counts: pd.Series[int], plural: str) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low} {plural}" if low == high else f"{low}{geometric.EN_DASH}{high} {plural}"
+
+
+def _missing(run: Run, rows: pd.DataFrame) -> Iterator[str]:
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for missing in run.unavailable:
+        by_reason[_one_line(missing.reason)].append(missing.backend)
+    for reason, backends in by_reason.items():
+        yield f"Not available: {', '.join(backends)}: {reason}."
+    explained = {missing.backend for missing in run.unavailable}
+    known = set(run.table["backend"])
+    for (provenance, _), group in geometric.panels(rows):
+        absent = sorted(known - explained - set(group["backend"]))
+        # Of modelled and cited numbers there are as many as there are: none is missing.
+        if absent and provenance in {"measured", "emulated"}:
+            yield f"No {provenance} result of this: {', '.join(absent)}."
+
+
+def _failed(run: Run, workloads: Collection[str]) -> Iterator[str]:
+    by_error: dict[str, list[str]] = defaultdict(list)
+    for failure in run.failures:
+        if failure.cell.split("/", 1)[0] in workloads:
+            by_error[_one_line(failure.error)].append(failure.cell)
+    for error, cells in by_error.items():
+        more = len(cells) - _FAILURES_SHOWN
+        shown = ", ".join(cells[:_FAILURES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        yield f"Failed: {shown}: {error}."
+
+
+def _one_line(text: str) -> str:
+    # The last line of a traceback is the one that says what happened.
+    lines = text.strip().splitlines() or ["no reason given"]
+    line = " ".join(lines[-1].split()).rstrip(".")
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
+
+
+# ---- tables ----
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and what belongs to it.
+
+    Attributes:
+        name: The stem of its files.
+        title: What it shows.
+        parts: Heading and formatted cells, whose first column names the row.
+        rows: The tidy rows that it was made from, numbers in each row's `unit`.
+        notes: Sentences that go under it.
+    """
+
+    name: str
+    title: str
+    parts: Sequence[tuple[str, pd.DataFrame]]
+    rows: pd.DataFrame
+    notes: Sequence[str]
+
+
+def figure2_table(run: Run) -> Table:
+    """Tabulate the latency of a call of an empty function: a row a bar of Figure 2."""
+    rows = geometric.with_ratios(run.table[run.table["workload"].isin(FIGURE_2)])
+    groups = [geometric.by_latency(group) for _, group in geometric.panels(rows)]
+    rows = pd.concat(groups) if groups else rows
+    cells = {
+        "backend": [
+            geometric.series_label(*key) for key in zip(rows["backend"], rows["level"], strict=True)
+        ],
+        "kind": rows["kind"].tolist(),
+        "provenance": rows["provenance"].tolist(),
+        "unit": ["time" if unit == "ns" else unit for unit in rows["unit"]],
+        "mean": _quantities(rows, "mean"),
+        "95 % low": _quantities(rows, "low"),
+        "95 % high": _quantities(rows, "high"),
+        "std, % of mean": [
+            geometric.format_percent(value) for value in rows["std_percent_of_mean"]
+        ],
+        f"{geometric.TIMES} none": [
+            geometric.format_ratio(value) for value in rows["ratio_to_none"]
+        ],
+        "values": [str(count) for count in rows["n"]],
+        "processes": [str(count) for count in rows["processes"]],
+    }
+    return Table(
+        name="figure2",
+        title="Latency of one call of an empty foreign function (workload switch)",
+        parts=[("Latency", pd.DataFrame(cells))],
+        rows=rows,
+        notes=notes(run, rows, FIGURE_2),
+    )
+
+
+def figure3_tables(run: Run) -> list[Table]:
+    """Tabulate time against size: a table for each workload, content, provenance and unit."""
+    return [
+        _size_table(run, group, workload, str(content), panel)
+        for workload in FIGURE_3
+        for content, rows in run.table[run.table["workload"] == workload].groupby("content")
+        for panel, group in geometric.panels(geometric.with_ratios(rows))
+    ]
+
+
+def _size_table(
+    run: Run, rows: pd.DataFrame, workload: str, content: str, panel: geometric.Panel
+) -> Table:
+    provenance, unit = panel
+    means = geometric.geometric_means(rows, geometric.common_sizes(rows))
+    bases = {level: mean for (name, level), mean in means.items() if name == geometric.BASELINE}
+    ratios = {key: mean / bases.get(key[1], math.nan) for key, mean in means.items()}
+    quantity = "execution time" if unit == "ns" else unit
+    powers = "; k: thousand, M: million" if unit == "instructions" else ""
+    parts = [
+        (
+            f"Mean {quantity} ({'ns, µs, ms' if unit == 'ns' else unit}{powers})",
+            _matrix(rows, "mean", lambda value: geometric.format_quantity(value, unit), means),
+        ),
+        (
+            f"Standard deviation of {quantity} (% of the mean)",
+            _matrix(rows, "std_percent_of_mean", geometric.format_percent),
+        ),
+        (
+            f"Ratio of mean {quantity} to that of none",
+            _matrix(rows, "ratio_to_none", geometric.format_ratio, ratios),
+        ),
+    ]
+    lines = notes(run, rows, (workload,))
+    lines.insert(1, f"Geometric means: {common_sizes_note(rows)}.")
+    return Table(
+        name=f"figure3-{workload}-{content or 'no-content'}-{provenance}-{unit}",
+        title=f"{workload}, {content or 'unstated'} content: {quantity} against size, {provenance}",
+        parts=parts,
+        rows=rows,
+        notes=lines,
+    )
+
+
+def _matrix(
+    rows: pd.DataFrame,
+    column: str,
+    form: Callable[[float], str],
+    means: Mapping[geometric.Series, float] | None = None,
+) -> pd.DataFrame:
+    """Lay a column out with a row a backend, a column a size, and one for geometric means."""
+    sizes = sorted(set(rows["size"]))
+    lines = []
+    for key, group in geometric.series(rows).items():
+        values = dict(zip(group["size"], group[column], strict=True))
+        line = {"backend": geometric.series_label(*key)}
+        line |= {
+            geometric.format_size(int(size)): form(values.get(size, math.nan)) for size in sizes
+        }
+        if means is not None:
+            line["geo. mean"] = form(means.get(key, math.nan))
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _quantities(rows: pd.DataFrame, column: str) -> list[str]:
+    pairs = zip(rows[column], rows["unit"], strict=True)
+    return [geometric.format_quantity(value, unit) for value, unit in pairs]
+
+
+# ---- files ----
+
+
+def write_all(run: Run, folder: Path) -> list[Path]:
+    """Write every table that the run's data allow, each as `.md`, `.tex` and `.csv`.
+
+    A run without any result gives the table of Figure 2, empty, with the reasons under it.
+
+    Args:
+        run: The run.
+        folder: Where to; made if it is not there.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = figure3_tables(run)
+    if run.table["workload"].isin(FIGURE_2).any() or not tables:
+        tables.insert(0, figure2_table(run))
+    paths = []
+    for table in tables:
+        for suffix, render in ((".md", markdown), (".tex", latex), (".csv", csv)):
+            path = folder / f"{table.name}{suffix}"
+            path.write_text(render(table), encoding="utf-8")
+            paths.append(path)
+    return paths
+
+
+def markdown(table: Table) -> str:
+    """Write a table as Markdown."""
+    lines = [f"# {table.title}", ""]
+    for heading, cells in table.parts:
+        body = _tabulate(cells, "pipe") if len(cells) else "No result."
+        lines += [f"## {heading}", "", body, ""]
+    lines += ["- " + _MARKDOWN_SPECIAL.sub(r"\\\g<0>", note) for note in table.notes]
+    return "\n".join([*lines, ""])
+
+
+def latex(table: Table) -> str:
+    r"""Write a table as LaTeX floats, to \input. Needs the packages booktabs and graphicx."""
+    lines = [r"% Needs \usepackage{booktabs,graphicx}."]
+    for number, (heading, cells) in enumerate(table.parts):
+        body = _tabulate(cells, "latex_booktabs") if len(cells) else "No result."
+        lines += [
+            r"\begin{table*}",
+            r"\centering\footnotesize",
+            rf"\caption{{{_tex(table.title)}. {_tex(heading)}.}}",
+            rf"\label{{tab:{table.name}{'' if number == 0 else f'-{number + 1}'}}}",
+            # Shrunk if it is wider than the text, and only then.
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+            body.translate(_TEX_SYMBOLS) + "}",
+            r"\par\smallskip\raggedright",
+            *(f"{_tex(note)}" for note in table.notes),
+            r"\end{table*}",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def csv(table: Table) -> str:
+    """Write the tidy rows as CSV: numbers in the unit of the row's column `unit`, not rounded."""
+    rows = table.rows.rename(columns={"size": "size_bytes"})
+    return rows.to_csv(index=False, lineterminator="\n")
+
+
+def _tabulate(cells: pd.DataFrame, form: str) -> str:
+    align = ["left" if name in _TEXT_COLUMNS else "right" for name in cells.columns]
+    return tabulate(
+        cells.to_dict("list"),
+        headers="keys",
+        tablefmt=form,
+        colalign=align,
+        disable_numparse=True,
+    )
+
+
+_TEXT_COLUMNS = {"backend", "kind", "provenance", "unit"}
+_MARKDOWN_SPECIAL = re.compile(r"[\\`*_<>|]")
+_TEX_SYMBOLS = str.maketrans(
+    {"µ": r"$\mu$", geometric.TIMES: r"$\times$", geometric.EN_DASH: "--", "—": "---", "…": "..."}
+)
+_TEX_SPECIAL = str.maketrans(
+    {c: rf"\{c}" for c in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+)
+
+
+def _tex(text: str) -> str:
+    """Escape what LaTeX gives a meaning to; what its default font lacks becomes a question mark."""
+    text = text.translate(_TEX_SPECIAL).translate(_TEX_SYMBOLS)
+    return "".join(c if c.isascii() or "À" <= c <= "ÿ" else "?" for c in text)

@@ -1,0 +1,132 @@
+"""Measures one cell: pyperf's manager of that cell, and each of the workers that it starts.
+
+`python -m harness.worker --cell '{"backend": …}' --output FILE [OPTIONS OF PYPERF]`
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyperf
+
+from backends import registry
+from backends.contract import TimedLoop
+from harness import workloads
+from harness.plan import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backends.contract import Backend, Sandbox
+
+#: What a line on standard error begins with that says why a cell failed.
+FAILED = "cell failed: "
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Measure the cell that the command line names."""
+    _die_with_parent()
+    runner = pyperf.Runner(program_args=("-m", "harness.worker"), add_cmdline_args=_pass_cell_on)
+    runner.argparser.add_argument("--cell", required=True)
+    arguments = runner.parse_args()
+    cell = msgspec.json.decode(arguments.cell, type=Cell)
+    try:
+        backend = registry.find(cell.backend)
+        if not arguments.worker:
+            runner.bench_time_func(cell.name, _never)
+            return
+        _measure(runner, cell, backend)
+    except Exception as error:  # noqa: BLE001 - the manager of the run reports it
+        if arguments.worker:
+            print(f"{FAILED}{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _measure(runner: Any, cell: Cell, backend: Backend) -> None:  # noqa: ANN401 - untyped
+    if not backend.default_allocator:
+        _keep_buffers_mapped()
+    workload = workloads.find(cell.workload)
+    data = workload.input(cell.content, cell.size)
+    with backend.open(workload.functions()) as sandbox:
+        expected = workload.checked_result(sandbox, data)
+        loop = _timed(cell, workload, sandbox, data, expected)
+        metadata = {
+            "backend": backend.name,
+            "mechanism": backend.mechanism,
+            "codec": backend.codec,
+            "kind": backend.kind,
+            "workload": cell.workload,
+            "content": cell.content,
+            "size": cell.size,
+            "level": cell.level,
+            "provenance": "measured",
+            **{f"option_{name}": value for name, value in backend.options.items()},
+            **sandbox.placement(),
+        }
+        # pyperf takes no empty text.
+        stated = {name: value for name, value in metadata.items() if value != ""}
+        runner.bench_time_func(cell.name, loop, metadata=stated)
+
+
+def _timed(
+    cell: Cell, workload: workloads.Workload, sandbox: Sandbox, data: bytes, expected: bytes
+) -> Callable[[int], float]:
+    """Make the function that pyperf calls: a number of loops in, seconds for all of them out."""
+    function = workload.function()
+
+    def native_loop(loops: int) -> float:
+        if not isinstance(sandbox, TimedLoop):
+            raise TypeError(f"backend {cell.backend} promises a native loop and has none")
+        batch = sandbox.timed_loop(function, data, loops)
+        _check(batch.last, expected)
+        return batch.seconds
+
+    def python_loop(loops: int) -> float:
+        call = sandbox.call
+        last = b""
+        begin = time.perf_counter()
+        for _ in range(loops):
+            last = call(function, data)
+        seconds = time.perf_counter() - begin
+        _check(last, expected)
+        return seconds
+
+    return native_loop if cell.level == "native" else python_loop
+
+
+def _check(last: bytes, expected: bytes) -> None:
+    if last != expected:
+        raise workloads.WrongResultError("wrong result: a timed call returned other bytes")
+
+
+def _never(_loops: int) -> float:
+    raise AssertionError("only workers measure")
+
+
+def _keep_buffers_mapped() -> None:
+    from backends import native
+
+    if not native.keep_buffers_mapped():
+        raise OSError("this C library cannot keep large buffers mapped; use none-default-malloc")
+
+
+def _pass_cell_on(command: list[str], arguments: Any) -> None:  # noqa: ANN401 - untyped
+    command.extend(("--cell", arguments.cell))
+
+
+def _die_with_parent() -> None:
+    """End with the process that started this one, even if that is killed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+
+
+if __name__ == "__main__":
+    main()
