@@ -12,11 +12,11 @@ import signal as signals
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
 BytesLike = bytes | bytearray | memoryview
@@ -65,6 +65,7 @@ class ForeignError(IsolationError):
     Attributes:
         function: The function's symbol.
         code: The code that it returned, 1 to 255.
+
     """
 
     def __init__(self, function: str, code: int) -> None:
@@ -120,6 +121,7 @@ class ViolationError(IsolationError):
     Attributes:
         function: The function's symbol.
         fault: What is known of it.
+
     """
 
     def __init__(self, function: str, fault: Fault) -> None:
@@ -153,6 +155,7 @@ class Guarantees:
         time_limit: A call can be limited in time.
         syscalls: Foreign code cannot make system calls.
         threads: A sandbox may be called from several threads.
+
     """
 
     heap: bool = False
@@ -175,12 +178,12 @@ class Availability:
 
     @classmethod
     def yes(cls) -> Availability:
-        """It does."""
+        """Say that it does."""
         return cls(available=True)
 
     @classmethod
     def no(cls, reason: str, remedy: str) -> Availability:
-        """It does not: a reason and a remedy that a person can act on."""
+        """Say that it does not: a reason and a remedy that a person can act on."""
         return cls(available=False, reason=reason, remedy=remedy)
 
 
@@ -209,6 +212,7 @@ class Sandbox(ABC):
             UnsupportedError: A time limit, where the backend does not guarantee any.
             ValueError: The function is not among those that the sandbox was opened with.
             OSError: The system refused what the call needs.
+
         """
 
     @abstractmethod
@@ -266,6 +270,7 @@ class Backend(ABC):
             (level `python`).
         default_allocator: Measure with the allocator's defaults instead of the harness's setting,
             which keeps large buffers mapped.
+
     """
 
     name: str
@@ -289,6 +294,7 @@ class Backend(ABC):
 
         Raises:
             OSError: The system refused, or a library or symbol is not there.
+
         """
 
 

@@ -26,9 +26,7 @@ class PipeFloor(Backend):
         """Open the pipes; a call goes there and back whatever the function."""
         from backends import native
 
-        return native.NativeSandbox(
-            native.lib.mechanism_floor, functions, placement=self.placement
-        )
+        return native.NativeSandbox(native.lib.mechanism_floor, functions, placement=self.placement)
 
 
 BACKENDS = (

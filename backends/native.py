@@ -9,7 +9,7 @@ import warnings
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from backends import _native
 from backends.contract import (
@@ -50,7 +50,7 @@ _KINDS = {
     lib.ISO_VIOLATION_TIMEOUT: ViolationKind.TIMEOUT,
     lib.ISO_VIOLATION_PROTOCOL: ViolationKind.PROTOCOL,
 }
-_ACCESSES = {
+_ACCESSES: dict[int, Literal["read", "write", "execute"]] = {
     lib.ISO_ACCESS_READ: "read",
     lib.ISO_ACCESS_WRITE: "write",
     lib.ISO_ACCESS_EXECUTE: "execute",
@@ -68,11 +68,12 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def resolve(function: ForeignFunction) -> Any:  # noqa: ANN401 - a cffi pointer has no type
+def resolve(function: ForeignFunction) -> Any:
     """Find a foreign function in this process.
 
     Raises:
         OSError: The library cannot be loaded or lacks the symbol.
+
     """
     path = os.fsencode(function.library)
     library = lib.dlopen(path, lib.RTLD_NOW | lib.RTLD_LOCAL)
@@ -121,11 +122,12 @@ class NativeSandbox(Sandbox):
 
     Raises:
         OSError: The system refused, or a library or symbol is not there.
+
     """
 
     def __init__(  # noqa: PLR0913 - the options of struct iso_options
         self,
-        mechanism: Any,  # noqa: ANN401 - a cffi pointer has no type
+        mechanism: Any,
         functions: Sequence[ForeignFunction],
         *,
         placement: Placement = "anywhere",
@@ -154,8 +156,7 @@ class NativeSandbox(Sandbox):
         result = ffi.new("struct iso_sandbox **")
         fault = ffi.new("struct iso_fault *")
         try:
-            if mechanism.open(options, result, fault) != lib.ISO_OK:
-                raise _system_error(fault)
+            _require_open(mechanism.open(options, result, fault), fault)
         except BaseException:  # a signal handler may raise after a successful open
             if result[0] != ffi.NULL:
                 mechanism.close(result[0])
@@ -170,7 +171,7 @@ class NativeSandbox(Sandbox):
         """Run a foreign function; see `Sandbox.call`."""
         if timeout is not None and not self._time_limit:
             raise UnsupportedError("this backend cannot limit a call in time; call without timeout")
-        if timeout is not None and timeout <= 0:
+        if timeout is not None and not timeout > 0:  # catches NaN too
             raise ValueError(f"timeout must be positive, in seconds, and is {timeout}")
         # At least a nanosecond: zero means no limit.
         nanoseconds = 0 if timeout is None else max(1, int(min(timeout, 1e9) * 1e9))
@@ -231,6 +232,7 @@ class NativeSandbox(Sandbox):
 
         Raises:
             SandboxBusyError: A signal handler used the sandbox whose call it interrupted.
+
         """
         with self._lock:
             if self._busy:
@@ -241,7 +243,7 @@ class NativeSandbox(Sandbox):
             finally:
                 self._busy = False
 
-    def _run(self, request: Any, reply: Any) -> int:  # noqa: ANN401
+    def _run(self, request: Any, reply: Any) -> int:
         """Make a call. While it is interrupted Python runs its signal handlers; one may raise."""
         try:
             status = self._mechanism.call(self._sandbox, request, reply)
@@ -254,7 +256,7 @@ class NativeSandbox(Sandbox):
             raise
         return int(status)
 
-    def _request(self, function: ForeignFunction, view: Any, timeout_ns: int) -> Any:  # noqa: ANN401
+    def _request(self, function: ForeignFunction, view: Any, timeout_ns: int) -> Any:
         if self._sandbox is None:
             raise SandboxClosedError("the sandbox is closed")
         if function not in self._index:
@@ -270,7 +272,7 @@ class NativeSandbox(Sandbox):
             },
         )
 
-    def _result(self, function: ForeignFunction, status: int, reply: Any) -> bytes:  # noqa: ANN401
+    def _result(self, function: ForeignFunction, status: int, reply: Any) -> bytes:
         """Take the output out of a reply, or raise what its status stands for."""
         if status == lib.ISO_OK:
             try:
@@ -288,11 +290,11 @@ class NativeSandbox(Sandbox):
         raise ValueError("no call to go on with: the process was forked while it was under way")
 
 
-def _text(pointer: Any) -> str | None:  # noqa: ANN401
+def _text(pointer: Any) -> str | None:
     return None if pointer == ffi.NULL else ffi.string(pointer).decode()
 
 
-def _fault(fault: Any) -> Fault:  # noqa: ANN401
+def _fault(fault: Any) -> Fault:
     return Fault(
         kind=_KINDS[fault.violation],
         signal=fault.signal or None,
@@ -304,6 +306,11 @@ def _fault(fault: Any) -> Fault:  # noqa: ANN401
     )
 
 
-def _system_error(fault: Any) -> OSError:  # noqa: ANN401
+def _system_error(fault: Any) -> OSError:
     number = fault.system_errno
     return OSError(number, f"{_text(fault.what)}: {os.strerror(number)}")
+
+
+def _require_open(status: int, fault: Any) -> None:
+    if status != lib.ISO_OK:
+        raise _system_error(fault)

@@ -7,6 +7,7 @@ and gets back the CPUs that it had when the last one closes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class Pin:
     Attributes:
         caller_cpu: CPU of the caller; None when the scheduler decides.
         sandbox_cpu: CPU of the sandbox; None likewise.
+
     """
 
     def __init__(self, placement: Placement) -> None:
@@ -101,7 +103,6 @@ class Pin:
             pinned.count -= 1
             if pinned.count == 0:
                 del _pinned[thread]
-                try:
+                # A thread that has ended took its affinity with it.
+                with contextlib.suppress(ProcessLookupError):
                     os.sched_setaffinity(thread, pinned.original)
-                except ProcessLookupError:
-                    pass  # the thread has ended; its affinity with it

@@ -14,25 +14,26 @@ from backends import native
 CONTENTS = ("random", "text")
 
 # From the most to the least frequent. What matters is their number and their lengths.
-_WORDS = (
-    "the of and to a in that it is was for on with as be at by this had not are but from or have an "
-    "they which one you were her all she there would their we him been has when who will more no if "
-    "out so said what up its about into than them can only other new some could time these two may "
-    "then do first any my now such like our over man me even most made after also did many before "
-    "must through back years where much your way well down should because each just those people "
-    "how too little state good very make world still own see men work long get here between both "
-    "life being under never day same another know while last might us great old year off come since "
-    "against go came right used take three states himself few house use during without again place "
-    "american around however home small found mrs thought went say part once general high upon "
-    "school every united number does until got always away something fact water though less public "
-    "put thing almost hand enough far took head yet government system better set told nothing night "
-    "end why called eyes find going look asked later knew point next program city business group "
-    "toward young days let room word side social given present several order national possible "
-    "rather second face per among form important often things looked early white large case become "
-    "need four big felt along god best church ever least power development light thing seemed family "
-    "interest want members mind country area others done turned although open service certain kind "
-    "problem began different door thus help means sense whole matter"
-).split()
+_WORDS = """
+    the of and to a in that it is was for on with as be at by this had not are but from or have
+    an they which one you were her all she there would their we him been has when who will more
+    no if out so said what up its about into than them can only other new some could time these
+    two may then do first any my now such like our over man me even most made after also did
+    many before must through back years where much your way well down should because each just
+    those people how too little state good very make world still own see men work long get here
+    between both life being under never day same another know while last might us great old year
+    off come since against go came right used take three states himself few house use during
+    without again place american around however home small found mrs thought went say part once
+    general high upon school every united number does until got always away something fact water
+    though less public put thing almost hand enough far took head yet government system better
+    set told nothing night end why called eyes find going look asked later knew point next
+    program city business group toward young days let room word side social given present
+    several order national possible rather second face per among form important often things
+    looked early white large case become need four big felt along god best church ever least
+    power development light thing seemed family interest want members mind country area others
+    done turned although open service certain kind problem began different door thus help means
+    sense whole matter
+""".split()  # noqa: SIM905 - as a list it is 300 lines
 
 
 def content(name: str, length: int) -> bytes:
@@ -40,6 +41,7 @@ def content(name: str, length: int) -> bytes:
 
     Raises:
         ValueError: There is no such content.
+
     """
     if name == "random":
         return native.paper_bytes(length)

@@ -33,6 +33,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         content: What the input is made of; empty where there is no input.
         size: Bytes of content; 0 where there is none.
         level: Whether the timed loop is C or Python.
+
     """
 
     backend: str
@@ -65,6 +66,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
         contents: Contents of the sized workloads.
         sizes: Their sizes, in bytes.
         pyperf: Options of pyperf.
+
     """
 
     summary: str
@@ -112,6 +114,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         cells: In the order in which they run.
         unavailable: Backends that were asked for and cannot be measured here.
         pyperf: Options of pyperf, the preset's and then the user's.
+
     """
 
     preset: str
@@ -152,6 +155,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
 
     Raises:
         PlanError: A name is unknown, an option is not pyperf's, or nothing is left to measure.
+
     """
     if preset not in PRESETS:
         raise PlanError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -163,7 +167,9 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         if not 1 <= size <= 1 << 30:
             raise PlanError(f"size {size}: must be between 1 and {1 << 30} bytes")
     try:
-        wanted = [registry.find(name) for name in dict.fromkeys(backends)] or registry.all_backends()
+        wanted = [
+            registry.find(name) for name in dict.fromkeys(backends)
+        ] or registry.all_backends()
         tasks = [workloads.find(name) for name in workload_names] or list(workloads.WORKLOADS)
     except LookupError as error:
         raise PlanError(str(error)) from error
@@ -193,9 +199,7 @@ def _split(backends: Sequence[Backend]) -> tuple[list[Backend], list[Unavailable
         if availability.available:
             here.append(backend)
         else:
-            unavailable.append(
-                Unavailable(backend.name, availability.reason, availability.remedy)
-            )
+            unavailable.append(Unavailable(backend.name, availability.reason, availability.remedy))
     return here, unavailable
 
 
@@ -238,11 +242,12 @@ def _cells(
 _RESERVED = ("output", "append", "worker", "pipe", "worker_task", "compare_to", "python_names")
 
 
-def pyperf_arguments(options: Sequence[str]) -> Any:  # noqa: ANN401 - argparse's Namespace
+def pyperf_arguments(options: Sequence[str]) -> Any:
     """Parse options as pyperf will.
 
     Raises:
         PlanError: pyperf does not take them, or they are the harness's to give.
+
     """
     parser = _pyperf_parser()
     errors = io.StringIO()
@@ -269,7 +274,7 @@ def pyperf_arguments(options: Sequence[str]) -> Any:  # noqa: ANN401 - argparse'
 
 
 @functools.cache
-def _pyperf_parser() -> Any:  # noqa: ANN401
+def _pyperf_parser() -> Any:
     import pyperf
 
     # pyperf allows one Runner of a class a process, against benchmarks that share one by mistake.
@@ -287,7 +292,7 @@ _START = 0.25  # seconds for a worker process to start and check its result
 _CALIBRATION = 6  # values' worth of time that finding the number of loops takes
 
 
-def expected_seconds(cell: Cell, arguments: Any) -> float:  # noqa: ANN401
+def expected_seconds(cell: Cell, arguments: Any) -> float:
     """Estimate how long a cell takes with these arguments of pyperf."""
     slow = next((t for prefix, t in _SLOW_CALL.items() if cell.backend.startswith(prefix)), 0.0)
     # Loops double until a value takes the least time, so it takes 1.5 times that on average.

@@ -76,6 +76,7 @@ class Run:
         warnings: What made the machine noisy.
         preset: Name of the plan.
         finished: Whether no cell is missing.
+
     """
 
     id: str
@@ -94,6 +95,7 @@ def load(folder: Path) -> Run:
 
     Raises:
         StorageError: A file is missing, truncated or not this project's.
+
     """
     record = storage.read_record(folder)
     rows = [
@@ -124,7 +126,7 @@ def write_table(run: Run, folder: Path) -> list[Path]:
     return [csv, parquet]
 
 
-def _row(folder: Path, benchmark: Any) -> dict[str, object]:  # noqa: ANN401 - pyperf is untyped
+def _row(folder: Path, benchmark: Any) -> dict[str, object]:
     metadata = benchmark.get_metadata()
     missing = [key for key in ("backend", "mechanism", "workload", "level") if key not in metadata]
     if missing:
@@ -132,7 +134,9 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:  # noqa: ANN401 - p
             f"{folder / storage.BENCHMARKS_FILE} holds {benchmark.get_name()!r}, which is not a "
             f"benchmark of this project: it does not say its {', '.join(missing)}"
         )
-    by_process = [np.array(run.values) * _NS for run in benchmark.get_runs() if run.values]
+    by_process = [
+        np.array(process.values) * _NS for process in benchmark.get_runs() if process.values
+    ]
     values = np.concatenate(by_process)
     low, high = _interval(by_process)
     return {
@@ -159,9 +163,7 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:  # noqa: ANN401 - p
 def _interval(by_process: list[np.ndarray[Any, Any]]) -> tuple[float, float]:
     """Bootstrap the mean's 95 % confidence interval."""
     sample = (
-        np.array([values.mean() for values in by_process])
-        if len(by_process) > 1
-        else by_process[0]
+        np.array([values.mean() for values in by_process]) if len(by_process) > 1 else by_process[0]
     )
     if len(sample) < 2:  # noqa: PLR2004 - one value has no spread
         return float("nan"), float("nan")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -35,13 +35,13 @@ class Progress(Protocol):
     """Whoever shows how far a run is."""
 
     def begin(self, cells: Sequence[Cell], seconds: Sequence[float]) -> None:
-        """Cells are about to run, each expected to take so long."""
+        """Show that cells are about to run, each expected to take so long."""
 
     def cell_begins(self, cell: Cell) -> None:
-        """A cell starts."""
+        """Show that a cell starts."""
 
-    def cell_ends(self, cell: Cell, benchmark: Any | None, error: str | None) -> None:  # noqa: ANN401
-        """A cell has a result (a pyperf.Benchmark) or failed."""
+    def cell_ends(self, cell: Cell, benchmark: Any | None, error: str | None) -> None:
+        """Show that a cell has a result (a pyperf.Benchmark) or failed."""
 
 
 class CellError(Exception):
@@ -53,8 +53,9 @@ def new_run(plan: Plan, parent: Path) -> Path:
 
     Raises:
         OSError: It cannot be made.
+
     """
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     parent.mkdir(parents=True, exist_ok=True)
     folder = _unused(parent, f"{now:%Y%m%d-%H%M%S}-{plan.preset}")
     record = RunRecord(
@@ -80,7 +81,7 @@ def _unused(parent: Path, name: str) -> Path:
             return folder
 
 
-def _utc(time: datetime.datetime) -> str:
+def _utc(time: dt.datetime) -> str:
     return time.isoformat(timespec="seconds")
 
 
@@ -93,6 +94,7 @@ def run(folder: Path, progress: Progress) -> RunRecord:
     Raises:
         StorageError: The folder's files are damaged, or it is another machine's run.
         OSError: A result cannot be stored; those before it are.
+
     """
     with storage.locked(folder):
         record = storage.read_record(folder)
@@ -113,9 +115,11 @@ def run(folder: Path, progress: Progress) -> RunRecord:
                 progress.cell_ends(cell, None, str(error))
             else:
                 benchmarks[cell.name] = benchmark
-                _store(folder, [benchmarks[c.name] for c in record.plan.cells if c.name in benchmarks])
+                _store(
+                    folder, [benchmarks[c.name] for c in record.plan.cells if c.name in benchmarks]
+                )
                 progress.cell_ends(cell, benchmark, None)
-        record.finished = _utc(datetime.datetime.now(datetime.UTC))
+        record.finished = _utc(dt.datetime.now(dt.UTC))
         storage.write_record(folder, record)
     return record
 
@@ -133,7 +137,7 @@ def _require_same_host(folder: Path, record: RunRecord) -> None:
 # ---- one cell ----
 
 
-def measure(cell: Cell, options: Sequence[str]) -> Any:  # noqa: ANN401 - pyperf is untyped
+def measure(cell: Cell, options: Sequence[str]) -> Any:
     """Measure one cell in processes of its own.
 
     Returns:
@@ -141,6 +145,7 @@ def measure(cell: Cell, options: Sequence[str]) -> Any:  # noqa: ANN401 - pyperf
 
     Raises:
         CellError: It failed.
+
     """
     with tempfile.TemporaryDirectory(prefix="isobench-") as scratch:
         output = Path(scratch) / "cell.json"
@@ -194,7 +199,7 @@ def _reason(said: str, code: int) -> str:
     return lines[-1] if lines else f"its process ended with status {code} and said nothing"
 
 
-def _without_private_metadata(benchmark: Any) -> Any:  # noqa: ANN401
+def _without_private_metadata(benchmark: Any) -> Any:
     runs = []
     for run_ in benchmark.get_runs():
         metadata = {k: v for k, v in run_.get_metadata().items() if k not in _PRIVATE}
@@ -217,6 +222,7 @@ def load_benchmarks(folder: Path) -> Iterable[Any]:
 
     Raises:
         StorageError: The file is truncated or not pyperf's.
+
     """
     path = folder / storage.BENCHMARKS_FILE
     if not path.exists():

@@ -15,11 +15,11 @@ from backends.contract import Backend, Guarantees
 _CLAIMS = {
     "heap": "heap",
     "stack": "stack",
-    "static_data": "static\ndata",
-    "confidentiality": "confi-\ndential",
-    "recovery": "re-\ncovery",
-    "time_limit": "time\nlimit",
-    "syscalls": "sys-\ncalls",
+    "static_data": "static data",
+    "confidentiality": "confidentiality",
+    "recovery": "recovery",
+    "time_limit": "time limit",
+    "syscalls": "no system calls",
     "threads": "threads",
 }
 
@@ -40,7 +40,9 @@ def command(*, as_json: bool) -> None:
     else:
         _print(backends)
     for broken in registry.broken():
-        click.echo(f"warning: backend {broken.entry_point} cannot be loaded: {broken.error}", err=True)
+        click.echo(
+            f"warning: backend {broken.entry_point} cannot be loaded: {broken.error}", err=True
+        )
 
 
 def _described(backend: Backend) -> dict[str, object]:
@@ -58,28 +60,30 @@ def _described(backend: Backend) -> dict[str, object]:
 
 def _print(backends: list[Backend]) -> None:
     console = Console()
-    table = Table(title="Backends", title_justify="left", caption_justify="left")
-    table.add_column("name", no_wrap=True)
+    table = Table(show_lines=True, caption_justify="left")
+    table.add_column("backend", no_wrap=True)
     table.add_column("here")
-    for claim in dataclasses.fields(Guarantees):
-        table.add_column(_CLAIMS.get(claim.name, claim.name), justify="center")
-    table.add_column("summary", ratio=1, min_width=20)
+    table.add_column("what it is, and what it claims")
     missing = []
     for backend in backends:
         availability = backend.availability()
-        claims = dataclasses.astuple(backend.guarantees)
+        claims = [
+            _CLAIMS.get(name, name)
+            for name, claimed in dataclasses.asdict(backend.guarantees).items()
+            if claimed
+        ]
         table.add_row(
             backend.name,
-            "yes" if availability.available else "no",
-            *("✓" if claim else "–" for claim in claims),
-            backend.summary,
+            "yes" if availability.available else "[red]no[/]",
+            f"{backend.summary}\n[dim]claims: {', '.join(claims) or 'nothing'}[/]",
         )
         if not availability.available:
             missing.append(f"{backend.name}: {availability.reason}. {availability.remedy}.")
     table.caption = (
-        "✓ is a claim about memory-unsafe foreign code: what it cannot write (heap, stack, static "
-        "data), cannot read (confidential), what holds (recovery, time limit, threads) and what is "
-        "refused (system calls)."
+        "Claims are about memory-unsafe foreign code. It cannot write the caller's heap, stack or "
+        "static data; cannot read its memory (confidentiality); a violation is an error and the "
+        "next call works (recovery); a call can be limited in time; it can make no system calls; "
+        "a sandbox may be called from several threads."
     )
     console.print(table)
     for line in missing:

@@ -59,7 +59,7 @@ def planned(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.argument("pyperf", nargs=-1, type=click.UNPROCESSED)
     @functools.wraps(function)
-    def command(**arguments: Any) -> None:  # noqa: ANN401 - click's
+    def command(**arguments: Any) -> None:
         names = ("preset", "backends", "workload_names", "contents", "sizes", "level", "pyperf")
         chosen = {name: arguments.pop(name) for name in names}
         try:

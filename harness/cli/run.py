@@ -73,7 +73,9 @@ def command(plan: Plan, *, results: Path, resume: str | None, no_figures: bool) 
     except OSError as error:
         failed(f"{error.strerror or error}: {error.filename or results}. Finished cells are kept")
     except KeyboardInterrupt:
-        click.echo(f"\nStopped. Finished cells are in {folder}; go on: isobench run --resume {folder}")
+        click.echo(
+            f"\nStopped. Finished cells are in {folder}; go on: isobench run --resume {folder}"
+        )
         sys.exit(130)
     drawn = True if no_figures else _draw(folder, console)
     for failure in record.failures:
@@ -162,7 +164,7 @@ class _Shown:
         self._number += 1
         self._bar.update(self._task, description=cell.name)
 
-    def cell_ends(self, cell: Cell, benchmark: Any | None, error: str | None) -> None:  # noqa: ANN401
+    def cell_ends(self, cell: Cell, benchmark: Any | None, error: str | None) -> None:
         self._done_seconds += self._expected[cell.name]
         rest = sum(self._expected.values()) - self._done_seconds
         # What is left takes as much longer or less than expected as what is done did.

@@ -24,7 +24,7 @@ Examples:
     help="Folder for the files; by default the run's own.",
 )
 def command(run: Path, to: Path | None) -> None:
-    """Write the tables of RUN (a folder): Markdown, LaTeX, CSV, and all cells as CSV and Parquet."""
+    """Write the tables of RUN (a folder): Markdown, LaTeX, CSV; all cells as CSV and Parquet."""
     from harness import results, tables
 
     try:

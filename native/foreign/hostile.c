@@ -160,16 +160,23 @@ HOSTILE(leave_a_child) /* that holds all descriptors open, and die */
     return 0;
 }
 
-/* Writes the input, less its first byte, into every pipe that it finds open for writing. Then:
- * 'r' returns, 'x' exits, 'h' hangs. */
+/* A pipe to write to that this process was not started with: its sandbox's, as far as a foreign
+ * function can tell. */
+static int is_answer_pipe(int fd)
+{
+    struct stat status;
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) == O_WRONLY && fstat(fd, &status) == 0 &&
+           S_ISFIFO(status.st_mode) && (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0;
+}
+
+/* Writes the input, less its first byte, as its own answer. Then: 'r' returns, 'x' exits, 'h'
+ * hangs. */
 HOSTILE(forge)
 {
     (void)output;
     for (int fd = 3; fd < 256; fd++) {
-        struct stat status;
-        int flags = fcntl(fd, F_GETFL);
-        if (flags < 0 || (flags & O_ACCMODE) != O_WRONLY || fstat(fd, &status) != 0 ||
-            !S_ISFIFO(status.st_mode)) {
+        if (!is_answer_pipe(fd)) {
             continue;
         }
         for (size_t done = 1; done < input_length;) {

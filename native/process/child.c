@@ -72,8 +72,9 @@ static void leave_note(int signal, siginfo_t *info, void *context)
     raise(signal); /* now with the default action: the exit status tells the truth */
 }
 
-/* PR_SET_PDEATHSIG speaks when the *thread* that forked ends. The process may live on, and then
- * the parent's id is as before. */
+/* PR_SET_PDEATHSIG speaks when the *thread* that forked ends. For the main thread that is the end of
+ * the process, and nothing that the foreign code blocks or handles keeps SIGKILL away. After another
+ * thread the process may live on, and then the parent's id is as before. */
 static void check_parent(int signal)
 {
     (void)signal;
@@ -126,7 +127,7 @@ void child_prepare(const struct child_context *context)
     sigset_t none;
     require(sigemptyset(&none) == 0 && sigprocmask(SIG_SETMASK, &none, NULL) == 0);
 
-    require(prctl(PR_SET_PDEATHSIG, SIGRTMAX) == 0);
+    require(prctl(PR_SET_PDEATHSIG, context->main_thread ? SIGKILL : SIGRTMAX) == 0);
     if (getppid() != parent_pid) {
         _exit(CHILD_EXIT_DONE); /* it died before the line above */
     }

@@ -10,6 +10,7 @@ struct child_context {
     iso_function *const *functions;
     size_t function_count;
     pid_t parent;
+    bool main_thread; /* forked by the parent's main thread */
     int request_read; /* -1: no requests, one call and out */
     int reply_write;
 };

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,12 +14,14 @@
 #define P_PIDFD 3 /* Linux 5.4; glibc 2.36 names it */
 #endif
 
-enum { BURIAL_MS = 200 };
+enum { BURIAL_NS = 200000000 };
 
 /*
  * All children of this process. The lock is held from making the pipes of a child to closing its
- * ends here, and around every fork() of the program, so that no process ever inherits the end of a
- * pipe whose closing somebody waits for.
+ * ends here, and around every fork() of the program, so that no process that fork() makes keeps the
+ * end of a pipe whose closing somebody waits for. (posix_spawn() and vfork() know no such handlers;
+ * what they start loses the pipes at its execve().) Signals are blocked while it is held: a handler
+ * may fork, too.
  */
 static pthread_mutex_t children_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct child *children;
@@ -42,6 +43,30 @@ static void close_ends(struct child *child)
     close_fd(&child->request_keeper);
     close_fd(&child->reply_read);
     close_fd(&child->pidfd);
+}
+
+static void block_signals(sigset_t *before)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, before); /* fails only for an operation that is none */
+}
+
+static void restore_signals(const sigset_t *before)
+{
+    pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+static void lock_children(sigset_t *before)
+{
+    block_signals(before);
+    pthread_mutex_lock(&children_lock);
+}
+
+static void unlock_children(const sigset_t *before)
+{
+    pthread_mutex_unlock(&children_lock);
+    restore_signals(before);
 }
 
 /* ---- fork(), ours and the user's ---- */
@@ -69,7 +94,8 @@ static void after_fork_in_child(void)
         close_ends(child);
         *child = (struct child){0};
     }
-    pthread_mutex_init(&children_lock, NULL); /* its owner may be a thread that is not here */
+    forking_child = false;
+    pthread_mutex_unlock(&children_lock); /* held by the thread that forked, which is this one */
 }
 
 static void register_fork_handlers(void)
@@ -105,13 +131,14 @@ static bool open_request_pipe(int ends[2])
     return true;
 }
 
-_Noreturn static void live(const struct child_life *life, pid_t parent, int request_read,
-                           int reply_write)
+_Noreturn static void live(const struct child_life *life, pid_t parent, bool main_thread,
+                           int request_read, int reply_write)
 {
     struct child_context context = {
         .functions = life->functions,
         .function_count = life->function_count,
         .parent = parent,
+        .main_thread = main_thread,
         .request_read = request_read,
         .reply_write = reply_write,
     };
@@ -125,33 +152,24 @@ _Noreturn static void live(const struct child_life *life, pid_t parent, int requ
     child_serve(&context);
 }
 
-static pid_t fork_with_signals_blocked(const struct child_life *life, const int request[2],
-                                       const int reply[2])
+/*
+ * With signals blocked: until the child has put the default actions back, a handler of the parent's
+ * would run in it, and CPython's writes to a descriptor that both share.
+ */
+static pid_t fork_child(const struct child_life *life, const int request[2], const int reply[2])
 {
-    /* Until the child has put the default actions back, a handler of the parent's would run in it:
-     * CPython's writes to a descriptor that both share. */
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    int error = pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (error != 0) {
-        errno = error;
-        return -1;
-    }
     pid_t parent = getpid();
+    bool main_thread = gettid() == parent;
     forking_child = true;
     pid_t pid = fork();
-    error = errno;
-    forking_child = false;
     if (pid == 0) {
         if (request[1] >= 0) {
             close(request[1]);
         }
         close(reply[0]);
-        live(life, parent, request[0], reply[1]);
+        live(life, parent, main_thread, request[0], reply[1]);
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL); /* a mask that was in force is valid */
-    errno = error;
+    forking_child = false;
     return pid;
 }
 
@@ -159,12 +177,45 @@ static int pin(pid_t pid, int cpu)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
-    if (cpu < 0 || cpu >= CPU_SETSIZE) {
+    if (cpu >= CPU_SETSIZE) {
         errno = EINVAL;
         return -1;
     }
     CPU_SET(cpu, &set);
     return sched_setaffinity(pid, sizeof(set), &set);
+}
+
+/*
+ * Gets hold of a child that was forked this instant. Returns the system call that was refused, or
+ * NULL. ESRCH is no refusal: a child that runs one call may be through with it, and collected
+ * already, by another thread's waitpid(-1) or because the program ignores SIGCHLD.
+ */
+static const char *take_hold(struct child *born, int cpu)
+{
+    born->pidfd = (int)syscall(SYS_pidfd_open, born->pid, 0);
+    if (born->pidfd < 0 && errno != ESRCH) {
+        return "pidfd_open";
+    }
+    if (cpu >= 0 && pin(born->pid, cpu) != 0 && errno != ESRCH) {
+        return "sched_setaffinity";
+    }
+    return NULL;
+}
+
+static void kill_group(pid_t pid)
+{
+    kill(-pid, SIGKILL); /* ESRCH: it has not made its group, or has left it */
+    kill(pid, SIGKILL);
+}
+
+static void list(struct child *child, const struct child *born)
+{
+    *child = *born;
+    child->next = children;
+    if (children != NULL) {
+        children->previous = child;
+    }
+    children = child;
 }
 
 enum iso_status spawn_child(struct child *child, const struct child_life *life,
@@ -176,56 +227,46 @@ enum iso_status spawn_child(struct child *child, const struct child_life *life,
     }
     int request[2] = {-1, -1};
     int reply[2] = {-1, -1};
+    struct child born = {.pid = -1, .pidfd = -1};
     const char *what = NULL;
-    int error = 0;
-    struct child born = {.pidfd = -1, .request_write = -1, .request_keeper = -1, .reply_read = -1};
 
-    pthread_mutex_lock(&children_lock);
-    if (life->request == NULL && !open_request_pipe(request)) {
-        what = "pipe2";
-    } else if (pipe2(reply, O_CLOEXEC) != 0) {
+    sigset_t before;
+    lock_children(&before);
+    if ((life->request == NULL && !open_request_pipe(request)) || pipe2(reply, O_CLOEXEC) != 0) {
         what = "pipe2";
     } else {
-        born.pid = fork_with_signals_blocked(life, request, reply);
-        what = born.pid < 0 ? "fork" : NULL;
+        born.pid = fork_child(life, request, reply);
+        what = born.pid < 0 ? "fork" : take_hold(&born, life->cpu);
     }
-    error = errno;
+    int error = errno;
     close_fd(&reply[1]);
     born.request_keeper = request[0];
     born.request_write = request[1];
     born.reply_read = reply[0];
     if (what == NULL) {
-        born.pidfd = (int)syscall(SYS_pidfd_open, born.pid, 0);
-        if (born.pidfd < 0) {
-            what = "pidfd_open";
-            error = errno;
-        } else if (life->cpu >= 0 && pin(born.pid, life->cpu) != 0) {
-            what = "sched_setaffinity";
-            error = errno;
-        }
-        *child = born;
-        child->next = children;
-        if (children != NULL) {
-            children->previous = child;
-        }
-        children = child;
+        list(child, &born);
     } else {
         close_ends(&born);
     }
-    pthread_mutex_unlock(&children_lock);
+    unlock_children(&before);
 
-    if (what != NULL) {
-        end_child(child);
-        return refused(fault, what, error);
+    if (what == NULL) {
+        return ISO_OK;
     }
-    return ISO_OK;
+    if (born.pid > 0) {
+        kill_group(born.pid);
+        while (waitpid(born.pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+    }
+    return refused(fault, what, error);
 }
 
 /* ---- ending ---- */
 
 static void forget(struct child *child)
 {
-    pthread_mutex_lock(&children_lock);
+    sigset_t before;
+    lock_children(&before);
     if (child->previous != NULL) {
         child->previous->next = child->next;
     } else {
@@ -236,19 +277,15 @@ static void forget(struct child *child)
     }
     close_ends(child);
     *child = (struct child){0};
-    pthread_mutex_unlock(&children_lock);
+    unlock_children(&before);
 }
 
 static int wait_for(const struct child *child, siginfo_t *info, int flags)
 {
-    /* By descriptor, because the number may be somebody else's by now: the user's program may have
-     * collected the child with waitpid(-1). Without a descriptor it was forked this instant. */
-    idtype_t type = child->pidfd >= 0 ? (idtype_t)P_PIDFD : P_PID;
-    id_t id = child->pidfd >= 0 ? (id_t)child->pidfd : (id_t)child->pid;
     int result;
     do {
         *info = (siginfo_t){0};
-        result = waitid(type, id, info, flags);
+        result = waitid((idtype_t)P_PIDFD, (id_t)child->pidfd, info, flags);
     } while (result != 0 && errno == EINTR);
     return result;
 }
@@ -256,12 +293,13 @@ static int wait_for(const struct child *child, siginfo_t *info, int flags)
 /* Kills the child with its process group and collects it. Returns whether *info tells its end. */
 static bool kill_and_collect(const struct child *child, siginfo_t *info)
 {
-    /* While the child is ours to collect, its number and its group's cannot be anybody else's. */
-    if (wait_for(child, info, WEXITED | WNOHANG | WNOWAIT) != 0) {
+    /* Signals go by number, and that may be somebody else's once the child is collected, which the
+     * user's program may have done with waitpid(-1). Until then nobody else can have it, or its
+     * group's. */
+    if (child->pidfd < 0 || wait_for(child, info, WEXITED | WNOHANG | WNOWAIT) != 0) {
         return false;
     }
-    kill(-child->pid, SIGKILL); /* ESRCH: it died before it made its group */
-    kill(child->pid, SIGKILL);
+    kill_group(child->pid);
     return wait_for(child, info, WEXITED) == 0;
 }
 
@@ -274,20 +312,30 @@ void end_child(struct child *child)
     }
 }
 
+/* Waits a moment for the child to be dead. No signal handler cuts it short or starts it anew. */
+static bool dies_soon(const struct child *child)
+{
+    if (child->pidfd < 0) {
+        return true;
+    }
+    struct pollfd death = {.fd = child->pidfd, .events = POLLIN};
+    struct timespec moment = {.tv_nsec = BURIAL_NS};
+    sigset_t all;
+    sigfillset(&all);
+    return ppoll(&death, 1, &moment, &all) > 0;
+}
+
 void bury_child(struct child *child, struct iso_fault *fault)
 {
-    struct pollfd death = {.fd = child->pidfd, .events = POLLIN};
-    int dead;
-    do {
-        dead = poll(&death, 1, BURIAL_MS);
-    } while (dead < 0 && errno == EINTR);
-
+    bool died = dies_soon(child);
     siginfo_t info;
     bool known = kill_and_collect(child, &info);
     forget(child);
-    if (dead <= 0) {
+    /* A large process takes its time to die. What ended it is not our SIGKILL then. */
+    bool our_doing = !died && (!known || info.si_status == SIGKILL);
+    if (our_doing) {
         fault->violation = ISO_VIOLATION_PROTOCOL;
-        fault->what = "the child closed its end of the pipe and lived on";
+        fault->what = "the child ended its side of the conversation and lived on";
     } else if (known && info.si_code != CLD_EXITED) {
         fault->violation = ISO_VIOLATION_SIGNAL;
         fault->signal = info.si_status;
