@@ -65,7 +65,6 @@ class ForeignError(IsolationError):
     Attributes:
         function: The function's symbol.
         code: The code that it returned, 1 to 255.
-
     """
 
     def __init__(self, function: str, code: int) -> None:
@@ -121,7 +120,6 @@ class ViolationError(IsolationError):
     Attributes:
         function: The function's symbol.
         fault: What is known of it.
-
     """
 
     def __init__(self, function: str, fault: Fault) -> None:
@@ -155,7 +153,6 @@ class Guarantees:
         time_limit: A call can be limited in time.
         syscalls: Foreign code cannot make system calls.
         threads: A sandbox may be called from several threads.
-
     """
 
     heap: bool = False
@@ -212,7 +209,6 @@ class Sandbox(ABC):
             UnsupportedError: A time limit, where the backend does not guarantee any.
             ValueError: The function is not among those that the sandbox was opened with.
             OSError: The system refused what the call needs.
-
         """
 
     @abstractmethod
@@ -270,7 +266,6 @@ class Backend(ABC):
             (level `python`).
         default_allocator: Measure with the allocator's defaults instead of the harness's setting,
             which keeps large buffers mapped.
-
     """
 
     name: str
@@ -294,7 +289,6 @@ class Backend(ABC):
 
         Raises:
             OSError: The system refused, or a library or symbol is not there.
-
         """
 
 

@@ -73,7 +73,6 @@ def resolve(function: ForeignFunction) -> Any:
 
     Raises:
         OSError: The library cannot be loaded or lacks the symbol.
-
     """
     path = os.fsencode(function.library)
     library = lib.dlopen(path, lib.RTLD_NOW | lib.RTLD_LOCAL)
@@ -122,7 +121,6 @@ class NativeSandbox(Sandbox):
 
     Raises:
         OSError: The system refused, or a library or symbol is not there.
-
     """
 
     def __init__(  # noqa: PLR0913 - the options of struct iso_options
@@ -232,7 +230,6 @@ class NativeSandbox(Sandbox):
 
         Raises:
             SandboxBusyError: A signal handler used the sandbox whose call it interrupted.
-
         """
         with self._lock:
             if self._busy:

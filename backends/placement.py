@@ -65,7 +65,6 @@ class Pin:
     Attributes:
         caller_cpu: CPU of the caller; None when the scheduler decides.
         sandbox_cpu: CPU of the sandbox; None likewise.
-
     """
 
     def __init__(self, placement: Placement) -> None:

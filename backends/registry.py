@@ -41,7 +41,6 @@ def find(name: str) -> Backend:
 
     Raises:
         LookupError: There is none; the message lists those there are.
-
     """
     for backend in all_backends():
         if backend.name == name:
@@ -79,7 +78,6 @@ def _offered(entry: EntryPoint) -> list[Backend]:
     Raises:
         TypeError: It is not a backend or an iterable of them.
         ValueError: A name or a kind is malformed.
-
     """
     offer = entry.load()
     backends = list(offer) if isinstance(offer, Iterable) else [offer]

@@ -37,7 +37,6 @@ class Sandcrust(Backend):
         placement: Where caller and child run.
         respawn: Whether the call after a violation starts a new child; if not, it is an error.
         max_output_length: A longer result, in bytes, is a violation.
-
     """
 
     transport: Literal["pipe", "fork"] = "pipe"

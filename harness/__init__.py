@@ -1,4 +1,4 @@
-"""What does it cost to wall off native code that is not trusted, and does the wall hold?
+"""Measure what it costs to wall off native code that is not trusted.
 
 plan -> run -> results -> figures, tables: each step a module, each knowing only those before it.
 """

@@ -196,7 +196,7 @@ def _harness_over_program() -> float:
             pin.release()
 
 
-def _timer(sandbox: Any, function: ForeignFunction, data: bytes, loops: int) -> Callable[[], float]:  # noqa: ANN401 - a sandbox that is a TimedLoop
+def _timer(sandbox: Any, function: ForeignFunction, data: bytes, loops: int) -> Callable[[], float]:
     return lambda: float(sandbox.timed_loop(function, data, loops).seconds)
 
 

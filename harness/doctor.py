@@ -137,7 +137,7 @@ def check_counting() -> list[Check]:
     try:
         lacks = prerequisites.lacking(["count"])
     except OSError as error:
-        return [Check("counting", "tools", "warn", f"could not be tried: {error}")]
+        return [Check("counting", "counting tools", "warn", f"could not be tried: {error}")]
     checks = [
         Check(
             "counting",
@@ -150,7 +150,7 @@ def check_counting() -> list[Check]:
     ]
     if not checks:
         finding = "strace counts system calls, valgrind instructions"
-        checks.append(Check("counting", "tools", "ok", finding))
+        checks.append(Check("counting", "counting tools", "ok", finding))
     return checks
 
 

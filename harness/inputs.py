@@ -41,7 +41,6 @@ def content(name: str, length: int) -> bytes:
 
     Raises:
         ValueError: There is no such content.
-
     """
     if name == "random":
         return native.paper_bytes(length)

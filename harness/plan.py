@@ -33,7 +33,6 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         content: What the input is made of; empty where there is no input.
         size: Bytes of content; 0 where there is none.
         level: Whether the timed loop is C or Python.
-
     """
 
     backend: str
@@ -66,7 +65,6 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
         contents: Contents of the sized workloads.
         sizes: Their sizes, in bytes.
         pyperf: Options of pyperf.
-
     """
 
     summary: str
@@ -114,7 +112,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         cells: In the order in which they run.
         unavailable: Backends that were asked for and cannot be measured here.
         pyperf: Options of pyperf, the preset's and then the user's.
-
     """
 
     preset: str
@@ -155,7 +152,6 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
 
     Raises:
         PlanError: A name is unknown, an option is not pyperf's, or nothing is left to measure.
-
     """
     if preset not in PRESETS:
         raise PlanError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -247,7 +243,6 @@ def pyperf_arguments(options: Sequence[str]) -> Any:
 
     Raises:
         PlanError: pyperf does not take them, or they are the harness's to give.
-
     """
     parser = _pyperf_parser()
     errors = io.StringIO()

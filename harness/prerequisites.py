@@ -159,23 +159,22 @@ def lacking(groups: Iterable[str]) -> list[Lack]:
     return [lack for lack in lacks if lack is not None]
 
 
-def _try_building(program: Path) -> list[Lack | None]:
+def _try_building(executable: Path) -> list[Lack | None]:
     """Compile and link, with the compiler that CMake would take, what the project's C needs."""
     named = os.environ.get("CC", "").split()
     names = named[:1] or ["cc", "gcc", "clang"]
     found = [name for name in names if shutil.which(name)]
     compiler = [*(named or found[:1] or names[:1]), "-x", "c", "-"]
-    output = ["-o", str(program)]
+    output = ["-o", str(executable)]
 
-    trial = attempt([*compiler, *output], "#include <stdio.h>\nint main(void) { return 0; }\n")
-    if not trial.ok:
+    smallest = "#include <stdio.h>\nint main(void) { return 0; }\n"
+    trial = attempt([*compiler, *output], smallest) if found else None
+    if trial is None or not trial.ok:
+        says = _gist(trial.stderr) if trial else f"there is no {', no '.join(names)}"
+        lack = Lack("a C compiler that compiles and links", says, "compiler")
         if named:
             remedy = "Unset CC, or set it to a C compiler that works."
-            lack = Lack(
-                f"a C compiler: CC is {' '.join(named)!r}", _gist(trial.stderr), remedy=remedy
-            )
-        else:
-            lack = Lack("a C compiler that compiles and links", _gist(trial.stderr), "compiler")
+            lack = Lack(f"a C compiler: CC is {' '.join(named)!r}", says, remedy=remedy)
         return [lack, *_look_for_headers()]
 
     headers = attempt(

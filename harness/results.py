@@ -76,7 +76,6 @@ class Run:
         warnings: What made the machine noisy.
         preset: Name of the plan.
         finished: Whether no cell is missing.
-
     """
 
     id: str
@@ -95,7 +94,6 @@ def load(folder: Path) -> Run:
 
     Raises:
         StorageError: A file is missing, truncated or not this project's.
-
     """
     record = storage.read_record(folder)
     rows = [
@@ -134,9 +132,7 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
             f"{folder / storage.BENCHMARKS_FILE} holds {benchmark.get_name()!r}, which is not a "
             f"benchmark of this project: it does not say its {', '.join(missing)}"
         )
-    by_process = [
-        np.array(process.values) * _NS for process in benchmark.get_runs() if process.values
-    ]
+    by_process = [np.array(values) * _NS for values in _values(benchmark) if values]
     values = np.concatenate(by_process)
     low, high = _interval(by_process)
     return {
@@ -158,6 +154,11 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
         "low": low,
         "high": high,
     }
+
+
+def _values(benchmark: Any) -> list[tuple[float, ...]]:
+    """List the values of each process, in pyperf's unit."""
+    return [process.values for process in benchmark.get_runs()]  # noqa: PD011 - not pandas'
 
 
 def _interval(by_process: list[np.ndarray[Any, Any]]) -> tuple[float, float]:

@@ -48,16 +48,24 @@ class CellError(Exception):
     """A cell gave no number; the message says why."""
 
 
-def new_run(plan: Plan, parent: Path) -> Path:
+def new_run(plan: Plan, parent: Path, name: str = "") -> Path:
     """Make the folder of a run that is about to start, and describe plan and host in it.
+
+    Args:
+        plan: What it will do.
+        parent: Where the folder is made.
+        name: The folder's name, which must be free; by default the time and the preset.
 
     Raises:
         OSError: It cannot be made.
-
     """
     now = dt.datetime.now(dt.UTC)
     parent.mkdir(parents=True, exist_ok=True)
-    folder = _unused(parent, f"{now:%Y%m%d-%H%M%S}-{plan.preset}")
+    if name:
+        folder = parent / name
+        folder.mkdir()
+    else:
+        folder = _unused(parent, f"{now:%Y%m%d-%H%M%S}-{plan.preset}")
     record = RunRecord(
         id=folder.name,
         plan=plan,
@@ -94,7 +102,6 @@ def run(folder: Path, progress: Progress) -> RunRecord:
     Raises:
         StorageError: The folder's files are damaged, or it is another machine's run.
         OSError: A result cannot be stored; those before it are.
-
     """
     with storage.locked(folder):
         record = storage.read_record(folder)
@@ -145,7 +152,6 @@ def measure(cell: Cell, options: Sequence[str]) -> Any:
 
     Raises:
         CellError: It failed.
-
     """
     with tempfile.TemporaryDirectory(prefix="isobench-") as scratch:
         output = Path(scratch) / "cell.json"
@@ -222,7 +228,6 @@ def load_benchmarks(folder: Path) -> Iterable[Any]:
 
     Raises:
         StorageError: The file is truncated or not pyperf's.
-
     """
     path = folder / storage.BENCHMARKS_FILE
     if not path.exists():

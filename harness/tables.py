@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from tabulate import tabulate
 
-from harness import geometric
+from harness import comparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -48,44 +48,51 @@ def notes(run: Run, rows: pd.DataFrame, workloads: Collection[str]) -> list[str]
     state += [] if run.finished else ["not finished"]
     cpu = run.host.get("cpu") or "CPU not recorded"
     lines = [f"Host: {cpu}. Run: {run.id}" + (f" ({', '.join(state)})" if state else "") + "."]
-    lines += [_source(panel, group) for panel, group in geometric.panels(rows)]
+    panels = comparison.panels(rows)
+    lines += [_counts(panel, group) for panel, group in panels if panel[0] != "literature"]
+    if len(rows):
+        lines.append(_interval(rows))
     if (rows["level"] == "python").any():
         lines.append("Python level: timed from Python, the binding's cost included.")
     lines += _missing(run, rows)
     lines += _failed(run, workloads)
     if run.warnings:
-        lines.append(f"Warnings about the measuring: {len(run.warnings)}; see the run's report.")
+        lines.append(f"Warnings about noise: {len(run.warnings)}; they are in run.json.")
     return lines
 
 
 def common_sizes_note(rows: pd.DataFrame) -> str:
     """Say over which sizes the geometric means of these rows are taken."""
-    sizes = geometric.common_sizes(rows)
+    sizes = comparison.common_sizes(rows)
     if not sizes:
-        return "no geometric means, for no size is common to all"
-    listed = ", ".join(geometric.format_size(size) for size in sizes)
+        return "none, for no size is common to all"
     of = rows["size"].nunique()
-    text = f"geometric means over the {len(sizes)} sizes that all have"
-    return text if len(sizes) == of else f"{text} in common, of {of}: {listed}"
+    if len(sizes) == of:
+        return f"over all {_count(of, of, 'size')}"
+    listed = ", ".join(comparison.format_size(size) for size in sizes)
+    return f"over the {_count(len(sizes), len(sizes), 'size')} of {of} that all have ({listed})"
 
 
-def _source(panel: geometric.Panel, rows: pd.DataFrame) -> str:
+def _counts(panel: comparison.Panel, rows: pd.DataFrame) -> str:
     provenance, unit = panel
-    meaning = geometric.PROVENANCE.get(provenance, "origin not known")
-    values, processes = _span(rows["n"], "values"), _span(rows["processes"], "processes")
-    text = f"{provenance.capitalize()} ({unit}): {meaning}; means of {values} from {processes}"
+    values = _count(rows["n"].min(), rows["n"].max(), "value")
+    processes = _count(rows["processes"].min(), rows["processes"].max(), "process")
+    return f"{provenance.capitalize()} ({unit}): means of {values} from {processes} each."
+
+
+def _interval(rows: pd.DataFrame) -> str:
     bounded = rows["low"].notna() & rows["high"].notna()
     if not bounded.any():
-        return f"{text}; no interval: one value has no spread."
-    alone = (rows["processes"] == 1).any()
-    resampled = "processes" + (", or the values of a single process," if alone else "")
-    text += f"; interval: 95 % bootstrap of the mean, {resampled} resampled"
-    return f"{text}." if bounded.all() else f"{text}; none for a single value."
+        return "No intervals: they take more than one value."
+    text = "Intervals: 95 % bootstrap of the mean, resampling processes"
+    if (rows.loc[bounded, "processes"] == 1).any():
+        text += " (values, where there is one process)"
+    return f"{text}." if bounded.all() else f"{text}; none where there is one value."
 
 
-def _span(counts: pd.Series[int], plural: str) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low} {plural}" if low == high else f"{low}{geometric.EN_DASH}{high} {plural}"
+def _count(low: int, high: int, noun: str) -> str:
+    plural = noun if high == 1 else f"{noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{low} {plural}" if low == high else f"{low}–{high} {plural}"
 
 
 def _missing(run: Run, rows: pd.DataFrame) -> Iterator[str]:
@@ -94,13 +101,15 @@ def _missing(run: Run, rows: pd.DataFrame) -> Iterator[str]:
         by_reason[_one_line(missing.reason)].append(missing.backend)
     for reason, backends in by_reason.items():
         yield f"Not available: {', '.join(backends)}: {reason}."
-    explained = {missing.backend for missing in run.unavailable}
-    known = set(run.table["backend"])
-    for (provenance, _), group in geometric.panels(rows):
-        absent = sorted(known - explained - set(group["backend"]))
-        # Of modelled and cited numbers there are as many as there are: none is missing.
-        if absent and provenance in {"measured", "emulated"}:
-            yield f"No {provenance} result of this: {', '.join(absent)}."
+    # A reference runs only what it is a reference for.
+    references = run.table.loc[run.table["kind"] == "reference", "backend"]
+    explained = {missing.backend for missing in run.unavailable} | set(references)
+    run_here = run.table[run.table["provenance"].isin(comparison.RUN_HERE)]
+    known = set(run_here["backend"]) - explained
+    for (provenance, _), group in comparison.panels(rows):
+        absent = sorted(known - set(group["backend"]))
+        if absent and provenance in comparison.RUN_HERE:
+            yield f"No {provenance} result here: {', '.join(absent)}."
 
 
 def _failed(run: Run, workloads: Collection[str]) -> Iterator[str]:
@@ -145,24 +154,25 @@ class Table:
 
 def figure2_table(run: Run) -> Table:
     """Tabulate the latency of a call of an empty function: a row a bar of Figure 2."""
-    rows = geometric.with_ratios(run.table[run.table["workload"].isin(FIGURE_2)])
-    groups = [geometric.by_latency(group) for _, group in geometric.panels(rows)]
+    rows = comparison.with_ratios(run.table[run.table["workload"].isin(FIGURE_2)])
+    groups = [comparison.by_latency(group) for _, group in comparison.panels(rows)]
     rows = pd.concat(groups) if groups else rows
     cells = {
         "backend": [
-            geometric.series_label(*key) for key in zip(rows["backend"], rows["level"], strict=True)
+            comparison.series_label(*key)
+            for key in zip(rows["backend"], rows["level"], strict=True)
         ],
         "kind": rows["kind"].tolist(),
         "provenance": rows["provenance"].tolist(),
-        "unit": ["time" if unit == "ns" else unit for unit in rows["unit"]],
+        "quantity": ["time" if unit == "ns" else unit for unit in rows["unit"]],
         "mean": _quantities(rows, "mean"),
         "95 % low": _quantities(rows, "low"),
         "95 % high": _quantities(rows, "high"),
         "std, % of mean": [
-            geometric.format_percent(value) for value in rows["std_percent_of_mean"]
+            comparison.format_percent(value) for value in rows["std_percent_of_mean"]
         ],
-        f"{geometric.TIMES} none": [
-            geometric.format_ratio(value) for value in rows["ratio_to_none"]
+        f"{comparison.TIMES} none": [
+            comparison.format_ratio(value) for value in rows["ratio_to_none"]
         ],
         "values": [str(count) for count in rows["n"]],
         "processes": [str(count) for count in rows["processes"]],
@@ -170,9 +180,9 @@ def figure2_table(run: Run) -> Table:
     return Table(
         name="figure2",
         title="Latency of one call of an empty foreign function (workload switch)",
-        parts=[("Latency", pd.DataFrame(cells))],
+        parts=[("Mean and 95 % interval", pd.DataFrame(cells))],
         rows=rows,
-        notes=notes(run, rows, FIGURE_2),
+        notes=[*_explained(rows), *notes(run, rows, FIGURE_2)],
     )
 
 
@@ -182,35 +192,37 @@ def figure3_tables(run: Run) -> list[Table]:
         _size_table(run, group, workload, str(content), panel)
         for workload in FIGURE_3
         for content, rows in run.table[run.table["workload"] == workload].groupby("content")
-        for panel, group in geometric.panels(geometric.with_ratios(rows))
+        for panel, group in comparison.panels(comparison.with_ratios(rows))
     ]
 
 
 def _size_table(
-    run: Run, rows: pd.DataFrame, workload: str, content: str, panel: geometric.Panel
+    run: Run, rows: pd.DataFrame, workload: str, content: str, panel: comparison.Panel
 ) -> Table:
     provenance, unit = panel
-    means = geometric.geometric_means(rows, geometric.common_sizes(rows))
-    bases = {level: mean for (name, level), mean in means.items() if name == geometric.BASELINE}
+    means = comparison.geometric_means(rows, comparison.common_sizes(rows))
+    bases = {level: mean for (name, level), mean in means.items() if name == comparison.BASELINE}
     ratios = {key: mean / bases.get(key[1], math.nan) for key, mean in means.items()}
-    quantity = "execution time" if unit == "ns" else unit
-    powers = "; k: thousand, M: million" if unit == "instructions" else ""
+    quantity = "execution time" if unit == "ns" else f"{unit} retired"
     parts = [
         (
-            f"Mean {quantity} ({'ns, µs, ms' if unit == 'ns' else unit}{powers})",
-            _matrix(rows, "mean", lambda value: geometric.format_quantity(value, unit), means),
+            f"Mean {quantity} ({'ns, µs, ms, s' if unit == 'ns' else 'k: thousand, M: million'})",
+            _matrix(rows, "mean", lambda value: comparison.format_quantity(value, unit), means),
         ),
         (
             f"Standard deviation of {quantity} (% of the mean)",
-            _matrix(rows, "std_percent_of_mean", geometric.format_percent),
+            _matrix(rows, "std_percent_of_mean", comparison.format_percent),
         ),
         (
-            f"Ratio of mean {quantity} to that of none",
-            _matrix(rows, "ratio_to_none", geometric.format_ratio, ratios),
+            f"Ratio of mean {quantity} to that of none, a factor",
+            _matrix(rows, "ratio_to_none", comparison.format_ratio, ratios),
         ),
     ]
-    lines = notes(run, rows, (workload,))
-    lines.insert(1, f"Geometric means: {common_sizes_note(rows)}.")
+    lines = [
+        f"Geometric means: {common_sizes_note(rows)}.",
+        *_explained(rows),
+        *notes(run, rows, (workload,)),
+    ]
     return Table(
         name=f"figure3-{workload}-{content or 'no-content'}-{provenance}-{unit}",
         title=f"{workload}, {content or 'unstated'} content: {quantity} against size, {provenance}",
@@ -220,20 +232,27 @@ def _size_table(
     )
 
 
+def _explained(rows: pd.DataFrame) -> Iterator[str]:
+    for provenance in dict.fromkeys(provenance for (provenance, _), _ in comparison.panels(rows)):
+        meaning = comparison.explain(provenance)
+        yield f"{meaning[0].upper()}{meaning[1:]}."
+    yield f"{comparison.TIMES} none: ratio to none of the same provenance and level, if known."
+
+
 def _matrix(
     rows: pd.DataFrame,
     column: str,
     form: Callable[[float], str],
-    means: Mapping[geometric.Series, float] | None = None,
+    means: Mapping[comparison.Series, float] | None = None,
 ) -> pd.DataFrame:
     """Lay a column out with a row a backend, a column a size, and one for geometric means."""
     sizes = sorted(set(rows["size"]))
     lines = []
-    for key, group in geometric.series(rows).items():
+    for key, group in comparison.series(rows).items():
         values = dict(zip(group["size"], group[column], strict=True))
-        line = {"backend": geometric.series_label(*key)}
+        line = {"backend": comparison.series_label(*key)}
         line |= {
-            geometric.format_size(int(size)): form(values.get(size, math.nan)) for size in sizes
+            comparison.format_size(int(size)): form(values.get(size, math.nan)) for size in sizes
         }
         if means is not None:
             line["geo. mean"] = form(means.get(key, math.nan))
@@ -243,7 +262,7 @@ def _matrix(
 
 def _quantities(rows: pd.DataFrame, column: str) -> list[str]:
     pairs = zip(rows[column], rows["unit"], strict=True)
-    return [geometric.format_quantity(value, unit) for value, unit in pairs]
+    return [comparison.format_quantity(value, unit) for value, unit in pairs]
 
 
 # ---- files ----
@@ -297,8 +316,7 @@ def latex(table: Table) -> str:
             # Shrunk if it is wider than the text, and only then.
             r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             body.translate(_TEX_SYMBOLS) + "}",
-            r"\par\smallskip\raggedright",
-            *(f"{_tex(note)}" for note in table.notes),
+            *(_tex_notes(table) if number == 0 else ()),
             r"\end{table*}",
         ]
     return "\n".join([*lines, ""])
@@ -321,10 +339,10 @@ def _tabulate(cells: pd.DataFrame, form: str) -> str:
     )
 
 
-_TEXT_COLUMNS = {"backend", "kind", "provenance", "unit"}
+_TEXT_COLUMNS = {"backend", "kind", "provenance", "quantity"}
 _MARKDOWN_SPECIAL = re.compile(r"[\\`*_<>|]")
 _TEX_SYMBOLS = str.maketrans(
-    {"µ": r"$\mu$", geometric.TIMES: r"$\times$", geometric.EN_DASH: "--", "—": "---", "…": "..."}
+    {"µ": r"$\mu$", comparison.TIMES: r"$\times$", "–": "--", "—": "---", "…": "..."}
 )
 _TEX_SPECIAL = str.maketrans(
     {c: rf"\{c}" for c in "&%$#_{}"}
@@ -333,7 +351,11 @@ _TEX_SPECIAL = str.maketrans(
 )
 
 
+def _tex_notes(table: Table) -> list[str]:
+    return [r"\par\smallskip\raggedright", *(_tex(note) for note in table.notes)]
+
+
 def _tex(text: str) -> str:
     """Escape what LaTeX gives a meaning to; what its default font lacks becomes a question mark."""
-    text = text.translate(_TEX_SPECIAL).translate(_TEX_SYMBOLS)
+    text = text.translate(_TEX_SPECIAL).replace("--", "-{}-").translate(_TEX_SYMBOLS)
     return "".join(c if c.isascii() or "À" <= c <= "ÿ" else "?" for c in text)

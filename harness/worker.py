@@ -30,10 +30,29 @@ FAILED = "cell failed: "
 _PR_SET_PDEATHSIG = 1
 
 
+class _Runner(pyperf.Runner):  # type: ignore[misc] # pyperf is untyped
+    """pyperf's runner, which places a worker on its CPUs before the sandbox is opened.
+
+    pyperf itself does so (--affinity, isolated CPUs) when it is about to measure: too late for a
+    sandbox that has placed itself and its caller by then.
+    """
+
+    _placed = False
+
+    def _cpu_affinity(self) -> None:
+        if not self._placed:
+            self._placed = True
+            super()._cpu_affinity()
+
+    def place(self) -> None:
+        """Place this process."""
+        self._cpu_affinity()
+
+
 def main() -> None:
     """Measure the cell that the command line names."""
     _die_with_parent()
-    runner = pyperf.Runner(program_args=("-m", "harness.worker"), add_cmdline_args=_pass_cell_on)
+    runner = _Runner(program_args=("-m", "harness.worker"), add_cmdline_args=_pass_cell_on)
     runner.argparser.add_argument("--cell", required=True)
     arguments = runner.parse_args()
     cell = msgspec.json.decode(arguments.cell, type=Cell)
@@ -42,14 +61,15 @@ def main() -> None:
         if not arguments.worker:
             runner.bench_time_func(cell.name, _never)
             return
+        runner.place()
         _measure(runner, cell, backend)
     except Exception as error:  # noqa: BLE001 - the manager of the run reports it
-        if arguments.worker:
-            print(f"{FAILED}{type(error).__name__}: {error}", file=sys.stderr)
+        # Of several, the first counts: a worker's own, and not its manager's that it failed.
+        sys.stderr.write(f"{FAILED}{type(error).__name__}: {error}\n")
         sys.exit(1)
 
 
-def _measure(runner: Any, cell: Cell, backend: Backend) -> None:  # noqa: ANN401 - untyped
+def _measure(runner: Any, cell: Cell, backend: Backend) -> None:
     if not backend.default_allocator:
         _keep_buffers_mapped()
     workload = workloads.find(cell.workload)
@@ -117,7 +137,7 @@ def _keep_buffers_mapped() -> None:
         raise OSError("this C library cannot keep large buffers mapped; use none-default-malloc")
 
 
-def _pass_cell_on(command: list[str], arguments: Any) -> None:  # noqa: ANN401 - untyped
+def _pass_cell_on(command: list[str], arguments: Any) -> None:
     command.extend(("--cell", arguments.cell))
 
 

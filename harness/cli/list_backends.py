@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from backends import registry
-from backends.contract import Backend, Guarantees
+
+if TYPE_CHECKING:
+    from backends.contract import Backend
 
 _CLAIMS = {
     "heap": "heap",

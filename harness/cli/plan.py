@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 import msgspec
 from rich.console import Console
 
 from harness.cli import planning
-from harness.plan import Plan
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
 
 
 @click.command(

@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from click.core import ParameterSource
 from rich.table import Table
 
 from harness import inputs, workloads
@@ -16,8 +16,28 @@ from harness.plan import PRESETS, Plan, PlanError, make_plan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
 PYPERF_HELP = """What comes after -- goes to pyperf: --rigorous, --fast, --affinity=1,
 --processes=10, … (`python -m pyperf timeit --help` lists them)."""
+
+
+# Parameters of a plan -> what the user calls them.
+_PLAN = {
+    "preset": "--preset",
+    "backends": "--backend",
+    "workload_names": "--workload",
+    "contents": "--content",
+    "sizes": "--size",
+    "level": "--level",
+    "pyperf": "options of pyperf",
+}
+
+
+def given() -> list[str]:
+    """List the options of the plan that the user gave on the command line."""
+    source = click.get_current_context().get_parameter_source
+    return [said for name, said in _PLAN.items() if source(name) is ParameterSource.COMMANDLINE]
 
 
 def planned(function: Callable[..., None]) -> Callable[..., None]:
@@ -60,8 +80,7 @@ def planned(function: Callable[..., None]) -> Callable[..., None]:
     @click.argument("pyperf", nargs=-1, type=click.UNPROCESSED)
     @functools.wraps(function)
     def command(**arguments: Any) -> None:
-        names = ("preset", "backends", "workload_names", "contents", "sizes", "level", "pyperf")
-        chosen = {name: arguments.pop(name) for name in names}
+        chosen = {name: arguments.pop(name) for name in _PLAN}
         try:
             plan = make_plan(chosen.pop("preset"), **chosen)
         except PlanError as error:

@@ -45,6 +45,7 @@ Examples:
     show_default=True,
     help="Folder in which the run's folder is made.",
 )
+@click.option("--name", default="", help="Name of the run's folder; by default time and preset.")
 @click.option(
     "--resume",
     is_flag=False,
@@ -54,7 +55,7 @@ Examples:
 )
 @click.option("--no-figures", is_flag=True, help="Draw no figures and tables at the end.")
 @planning.planned
-def command(plan: Plan, *, results: Path, resume: str | None, no_figures: bool) -> None:
+def command(plan: Plan, *, results: Path, name: str, resume: str | None, no_figures: bool) -> None:
     """Measure a plan: each cell in processes of its own, stored as soon as it is there.
 
     What comes after -- goes to pyperf (--rigorous, --fast, --affinity=1, …).
@@ -63,13 +64,20 @@ def command(plan: Plan, *, results: Path, resume: str | None, no_figures: bool) 
     (what was finished is stored; `isobench run --resume` goes on).
     """
     console = Console()
+    folder = results
+    if "/" in name or name in {".", ".."}:
+        bad_input(f"--name {name!r}: a folder's name, without slashes; --results says where")
+    if resume is not None and planning.given():
+        bad_input(f"--resume goes on with the stored plan; leave out {', '.join(planning.given())}")
     try:
-        folder = _folder(plan, results, resume, console)
+        folder = _folder(plan, results, name, resume, console)
         signal.signal(signal.SIGTERM, _stop)
         with _Shown(console) as shown:
             record = running.run(folder, shown)
     except storage.StorageError as error:
         bad_input(error)
+    except FileExistsError:
+        bad_input(f"{results / name} exists; choose another --name, or go on with --resume")
     except OSError as error:
         failed(f"{error.strerror or error}: {error.filename or results}. Finished cells are kept")
     except KeyboardInterrupt:
@@ -90,11 +98,11 @@ def command(plan: Plan, *, results: Path, resume: str | None, no_figures: bool) 
         sys.exit(1)
 
 
-def _folder(plan: Plan, results: Path, resume: str | None, console: Console) -> Path:
+def _folder(plan: Plan, results: Path, name: str, resume: str | None, console: Console) -> Path:
     """Make the run's folder, or find the one to go on with."""
     if resume is None:
         planning.show(plan, console)
-        folder = running.new_run(plan, results)
+        folder = running.new_run(plan, results, name)
     else:
         folder = storage.latest_unfinished(results) if resume == _LATEST else Path(resume)
     record = storage.read_record(folder)

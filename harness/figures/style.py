@@ -7,18 +7,21 @@ Dotted lines are of the Python level.
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from matplotlib import style as styles
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.textpath import text_to_path
+from matplotlib.transforms import Bbox
 
-from harness import geometric
+from harness import comparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from matplotlib.figure import Figure
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 COLUMN = 3.5  # inches: one column of a two-column page
 PAGE = 7.16  # inches: both columns
@@ -68,10 +72,11 @@ def styled() -> AbstractContextManager[None]:
 # ---- colours and marks ----
 
 _BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-_YELLOW, _BLUE, _VERMILLION, _PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+_BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#8C8C8C"
 
-# M. Okabe, K. Ito: "Color Universal Design", 2008: eight colours that the colour-blind tell apart.
+# M. Okabe, K. Ito: "Color Universal Design", 2008: colours that the colour-blind tell apart. Their
+# yellow is left out: it does not show on white.
 _COLOURS = {
     "none": _BLACK,
     "sandcrust-pipe": _BLUE,
@@ -80,9 +85,10 @@ _COLOURS = {
     "mpk": _VERMILLION,
     "pkru-safe": _PURPLE,
 }
-_SPARE_COLOURS = (_GREEN, _ORANGE, _YELLOW)
+_SPARE_COLOURS = (_GREEN, _ORANGE)
 
-_SOLID, _DASHED, _DASH_DOT = (0.0, ()), (0.0, (4.0, 1.5)), (0.0, (5.0, 1.5, 1.0, 1.5))
+_SOLID, _DASHED = (0.0, ()), (0.0, (4.0, 1.5))
+_DASH_DOT, _LONG = (0.0, (5.0, 1.5, 1.0, 1.5)), (0.0, (9.0, 2.0))
 DOTTED = (0.0, (1.0, 1.2))
 
 _T = TypeVar("_T")
@@ -106,7 +112,7 @@ _SHAPES: dict[str, tuple[str, Dashes]] = {
     "mpk-abomonation-v2": ("D", _DASHED),
     "pkru-safe": ("P", _SOLID),
 }
-_SPARE_SHAPES = list(product("Xph>*H8", (_SOLID, _DASHED, _DASH_DOT)))
+_SPARE_SHAPES = list(product("X>p*PdH", (_SOLID, _DASHED, _DASH_DOT, _LONG)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,21 +203,15 @@ def line_style(mark: Mark, provenance: str, level: str) -> dict[str, Any]:
     }
 
 
-def explain(provenance: str) -> str:
-    """Say what a provenance is, for a legend."""
-    meaning = geometric.PROVENANCE.get(provenance)
-    return f"{provenance}: {meaning}" if meaning else provenance
-
-
 def provenance_patch(provenance: str) -> Patch:
     """Return a legend's entry for bars."""
-    return Patch(**bar_style("0.3", provenance), label=explain(provenance))
+    return Patch(**bar_style("0.3", provenance), label=comparison.explain(provenance))
 
 
 def provenance_line(provenance: str) -> Line2D:
     """Return a legend's entry for lines."""
     style = line_style(Mark("0.3", "o", _SOLID), provenance, "native") | {"linestyle": "none"}
-    return Line2D([], [], **style, label=explain(provenance))
+    return Line2D([], [], **style, label=comparison.explain(provenance))
 
 
 # ---- text ----
@@ -244,12 +244,94 @@ def wrap(text: str, width: float, *, separators: str = " ") -> list[str]:
     return [*lines, line.rstrip()]
 
 
-def write_lines(figure: Figure, lines: Iterable[str], top: float, **style: Any) -> None:  # noqa: ANN401 - Text's properties
-    """Write lines at the left margin, the first `top` inches below the figure's upper edge."""
+def write_lines(figure: Figure, lines: Iterable[str], top: float, **text: Any) -> None:
+    """Write lines at the left margin, from `top` inches below the figure's upper edge.
+
+    Other arguments are properties of `matplotlib.text.Text`.
+    """
     width, height = figure.get_size_inches()
     for number, line in enumerate(lines):
         y = 1 - (top + number * LINE) / height
-        figure.text(MARGIN / width, y, line, va="top", ha="left", **style)
+        figure.text(MARGIN / width, y, line, va="top", ha="left", **text)
+
+
+# ---- layout ----
+
+
+def add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes, placed in inches from the figure's upper left corner."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes(
+        (left / across, 1 - (top + height) / down, width / across, height / down)
+    )
+
+
+class Legend:
+    """A legend across a figure, in as many columns as fit.
+
+    Attributes:
+        height: Inches.
+    """
+
+    def __init__(self, handles: Sequence[Artist], width: float, least_columns: int = 1) -> None:
+        """Break labels such that so many columns fit `width` inches at least."""
+        room = (width - 2 * MARGIN) / least_columns - 0.6
+        self._handles = list(handles)
+        self._labels = [
+            "\n".join(wrap(str(handle.get_label()), room, separators=" -")) for handle in handles
+        ]
+        self._columns = min(len(self._handles), int(width))  # none is narrower than an inch
+        self.height = 0.0
+        while self._handles:
+            extent = self._extent(width)
+            self.height = extent.height
+            if extent.width <= width - 2 * MARGIN or self._columns <= least_columns:
+                break
+            self._columns -= 1
+
+    def draw(self, figure: Figure, top: float) -> None:
+        """Draw it at the left margin, `top` inches below the figure's upper edge."""
+        if self._handles:
+            self._add(figure, top)
+
+    def _add(self, figure: Figure, top: float) -> Artist:
+        across, down = figure.get_size_inches()
+        return figure.legend(
+            self._handles,
+            self._labels,
+            ncols=self._columns,
+            loc="upper left",
+            bbox_to_anchor=(MARGIN / across, 1 - top / down),
+            borderaxespad=0,
+            borderpad=0.2,
+            labelspacing=0.35,
+            columnspacing=1.4,
+            handletextpad=0.6,
+            handlelength=2.6,
+            frameon=False,
+        )
+
+    def _extent(self, width: float) -> Bbox:
+        # A legend knows its size only in a figure; this one is thrown away.
+        figure = Figure(figsize=(width, 1))
+        pixels = self._add(figure, 0).get_window_extent()
+        return Bbox(pixels.get_points() / figure.dpi)
+
+
+# ---- which cells a logarithmic axis can show ----
+
+
+def drawable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose mean has a logarithm."""
+    return rows.loc[rows["mean"].gt(0) & rows["mean"].lt(math.inf)]
+
+
+def undrawable(rows: pd.DataFrame) -> list[str]:
+    """Say which rows have none, for the notes."""
+    lost = rows.drop(drawable(rows).index)
+    cells = zip(lost["workload"], lost["backend"], lost["mean"], lost["unit"], strict=True)
+    listed = ", ".join(f"{work}/{name} ({mean:g} {unit})" for work, name, mean, unit in cells)
+    return [f"Not on a logarithmic axis: {listed}."] if listed else []
 
 
 # ---- files ----

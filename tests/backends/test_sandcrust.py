@@ -119,9 +119,8 @@ def test_a_descendant_that_holds_the_pipe_does_not_hide_the_death(
     wall: Sandcrust, functions: Functions
 ) -> None:
     leave = functions.hostile("leave_a_child")
-    with wall.open([leave]) as sandbox:
-        with pytest.raises(ViolationError, match="SIGKILL"):
-            sandbox.call(leave, timeout=5)
+    with wall.open([leave]) as sandbox, pytest.raises(ViolationError, match="SIGKILL"):
+        sandbox.call(leave, timeout=5)
     assert not psutil.Process().children(recursive=True)
 
 
@@ -139,10 +138,8 @@ def test_ctrl_c_ends_a_call_and_the_next_one_is_right(
         threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
             sandbox.call(loop, timeout=20)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             time.sleep(0.3)  # the second may come late
-        except KeyboardInterrupt:
-            pass
         assert sandbox.call(reverse, b"abc") == b"cba"
 
 

@@ -1,4 +1,4 @@
-"""A hostile child may answer with any bytes: each is a result, an error or a violation, no crash."""
+"""A hostile child may answer with any bytes: a result, an error or a violation, and no crash."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ exact = st.binary(max_size=LIMIT).map(
 @example(answer=struct.pack("=iIQ", 0, 1, NOTE | 24) + bytes(24))
 @example(answer=struct.pack("=iIQ", 0, 1, NOTE | 24) + b"\xff" * 24)
 @settings(max_examples=400, deadline=None)
-def test_any_answer_of_a_child_that_then_exits_is_understood(
-    transport: str, answer: bytes
-) -> None:
+def test_any_answer_of_a_child_that_then_exits_is_understood(transport: str, answer: bytes) -> None:
     with wall(transport).open([FORGE, REVERSE]) as sandbox:
         outcome: bytes | int | ViolationKind
         try:

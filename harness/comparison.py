@@ -29,12 +29,21 @@ PROVENANCE = {
     "emulated": "instructions retired on the emulated machine",
 }
 
+#: Provenances whose numbers this project obtains by running; others are as many as they are.
+RUN_HERE = ("measured", "emulated")
+
 Panel = tuple[str, str]  # provenance, unit
 Series = tuple[str, str]  # backend, level
 
 _SERIES = ["backend", "level"]
 _CELL = ["unit", "provenance", "workload", "content", "size", "level"]
 _KINDS = ["baseline", "wall", "reference"]
+
+
+def explain(provenance: str) -> str:
+    """Say what a provenance is."""
+    meaning = PROVENANCE.get(provenance)
+    return f"{provenance}: {meaning}" if meaning else provenance
 
 
 def panels(rows: pd.DataFrame) -> list[tuple[Panel, pd.DataFrame]]:
@@ -116,7 +125,6 @@ def geometric_means(rows: pd.DataFrame, sizes: Sequence[int]) -> dict[Series, fl
 #: Where there is no number.
 NOTHING = "—"
 TIMES = "\N{MULTIPLICATION SIGN}"
-EN_DASH = "\N{EN DASH}"
 _SCALES = {
     "ns": ((1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")),
     "instructions": ((1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")),
@@ -165,5 +173,7 @@ def _round(value: float, digits: int) -> float:
 
 def _significant(value: float, digits: int) -> str:
     rounded = _round(value, digits)
-    magnitude = math.floor(math.log10(abs(rounded))) if rounded else 0
+    if rounded == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(rounded)))
     return f"{rounded:,.{max(digits - 1 - magnitude, 0)}f}"

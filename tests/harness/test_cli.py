@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import _COMMANDS
+from small_runs import FAST
+
+
+def isobench(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = isobench(command, "--help")
+    assert done.returncode == 0
+    assert f"isobench {command}" in done.stdout.split("Examples:")[1]
+
+
+def test_the_console_command_is_the_module() -> None:
+    console = shutil.which("isobench", path=str(Path(sys.executable).parent))
+    assert console is not None
+    by_name = subprocess.run([console, "--version"], capture_output=True, text=True, check=True)
+    assert by_name.stdout == isobench("--version").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--preset", "huge"], "huge"),
+        (["run", "--backend", "mkp"], "no backend 'mkp'"),
+        (["run", "--size", "0"], "0"),
+        (["run", "--frobnicate"], "frobnicate"),
+        (["run", "--", "--frobnicate"], "frobnicate"),
+        (["run", "--", "--output=x"], "--output"),
+        (["run", "--resume", "nowhere"], "nowhere"),
+        (["run", "--resume", "--results", "."], "no unfinished run"),
+        (["plan", "--content", "images"], "images"),
+        (["figures", "nowhere"], "nowhere is not a run"),
+        (["tables", "nowhere"], "nowhere is not a run"),
+        (["compare", "nowhere", "nowhere"], "nowhere is not a run"),
+        (["bounds", "speed"], "no figure 'speed'"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    done = isobench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_harness_and_its_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys, harness, backends.contract, harness.cli; "
+        "print([m for m in ('pandas', 'matplotlib', 'scipy', 'pyarrow', 'numpy') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_measuring_loads_neither_pandas_nor_matplotlib() -> None:
+    program = (
+        "import sys, harness.run, harness.worker, harness.cli.run; "
+        "print([m for m in ('pandas', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_list_names_every_backend_with_its_availability() -> None:
+    done = isobench("list", "--json")
+    backends = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert backends["none"]["available"] is True
+    assert backends["sandcrust-pipe"]["guarantees"]["recovery"] is True
+    assert backends["sandcrust-pipe"]["options"]["placement"] == "same-core"
+    assert "sandcrust-pipe" in isobench("list").stdout
+
+
+def test_list_gives_the_reason_for_an_unavailable_backend() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    done = isobench("list", preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
+    assert "needs 2 CPUs" in " ".join(done.stdout.split())
+
+
+def test_plan_shows_cells_and_time_and_measures_nothing(tmp_path: Path) -> None:
+    done = isobench("plan", "--preset", "paper", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "cells, about" in done.stdout
+    assert len(json.loads(isobench("plan", "--json").stdout)["cells"]) > 50
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_ends_with_figures_and_tables_and_says_where(tmp_path: Path) -> None:
+    done = isobench(
+        "run", "--results", tmp_path, "--backend", "none", "--backend", "sandcrust-pipe",
+        "--preset", "smoke", "--size", 64, "--", *FAST,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    [folder] = tmp_path.iterdir()
+    shown = [Path(line.strip()) for line in done.stdout.splitlines() if line.endswith(".png")]
+    assert shown
+    assert all(path.exists() for path in shown)
+    for name in ("results.csv", "results.parquet", "run.json", "benchmarks.json"):
+        assert (folder / name).exists()
+    assert list((folder / "tables").glob("*.tex"))
+
+
+def test_a_failed_cell_is_exit_code_1_and_the_rest_is_there(tmp_path: Path) -> None:
+    # One CPU in the workers only: the plan, made with two, has cells that cannot open.
+    done = isobench(
+        "run", "--results", tmp_path, "--backend", "none", "--backend",
+        "sandcrust-pipe-other-core", "--workload", "switch", "--preset", "smoke", "--",
+        *FAST, f"--affinity={min(os.sched_getaffinity(0))}",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "switch/sandcrust-pipe-other-core: OSError" in done.stderr
+    assert "--resume" in done.stderr
+    [folder] = tmp_path.iterdir()
+    assert list((folder / "figures").glob("*.png"))
+
+
+def test_a_results_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = isobench("run", "--results", blocked / "under", "--backend", "none", "--", *FAST)
+    assert done.returncode == 1
+    assert "Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_figures_and_tables_are_made_again_from_a_stored_run(
+    finished: Path, tmp_path: Path
+) -> None:
+    for command in ("figures", "tables"):
+        to = tmp_path / command
+        done = isobench(command, finished, "--to", to)
+        assert done.returncode == 0, done.stderr
+        files = [Path(line) for line in done.stdout.splitlines()]
+        assert files
+        assert all(path.exists() and path.is_relative_to(to) for path in files)
+
+
+def test_compare_tests_each_common_cell(finished: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(finished, tmp_path / "other")
+    done = isobench("compare", finished, other)
+    assert done.returncode == 0, done.stderr
+    assert "Geometric mean" in done.stdout or "not significant" in done.stdout
+
+
+def test_compare_of_runs_without_a_common_cell_says_so(finished: Path, tmp_path: Path) -> None:
+    done = isobench(
+        "run", "--results", tmp_path / "r", "--backend", "none", "--workload",
+        "snappy-uncompress", "--preset", "smoke", "--no-figures", "--", *FAST,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [other] = (tmp_path / "r").iterdir()
+    done = isobench("compare", finished, other)
+    assert done.returncode == 2
+    assert "no cell in common" in done.stderr

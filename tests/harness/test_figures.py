@@ -1,0 +1,411 @@
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import pickle
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from scipy import stats
+from test_tables import EMULATED, SIZES, failures_only, make_row, make_run, single_value, sized_rows
+
+from harness import comparison, figures
+from harness.figures import figure2, figure3, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KNOWN = (
+    "none", "none-default-malloc", "pipe-floor", "pipe-floor-other-core", "sandcrust-pipe",
+    "sandcrust-pipe-other-core", "sandcrust-fork", "sandcrust-fork-other-core", "mpk", "mpk-view",
+    "mpk-abomonation-v1", "mpk-abomonation-v2", "mpk-bincode-v1", "mpk-bincode-v2", "pkru-safe",
+)  # fmt: skip
+PAPER_SIZES = (1, *(1 << power for power in (3, 6, 8, 9, 10, 12, 14, 15, 16, 18, 21)))
+
+
+def reality() -> list[dict[str, Any]]:
+    rows = [make_row("pipe-floor", 4000)]
+    for backend, latency in (("none", 2.4), ("sandcrust-pipe", 4200), ("sandcrust-fork", 450e3)):
+        rows += [make_row(backend, latency)]
+        rows += sized_rows(backend, latency, PAPER_SIZES, ("random", "text"))
+    rows += [make_row("acme-wall", 9000, level="python")]
+    rows += sized_rows("acme-wall", 9000, PAPER_SIZES[:8], level="python")
+    for backend, count in (("none", 6), ("mpk", 297), ("sandcrust-pipe", 13555)):
+        rows += [make_row(backend, count, **EMULATED)]
+        rows += sized_rows(backend, count, PAPER_SIZES, **EMULATED)
+    return rows
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
+
+
+def prose(figure: Figure) -> str:
+    """All text, lines joined, as a reader reads it."""
+    return " ".join(" ".join(texts(figure)).split())
+
+
+def names_of_bars(axes: Axes) -> list[str]:
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    return [label.replace("-\n", "-").replace("\n", " ") for label in labels]
+
+
+def placed_texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    figure.draw_without_rendering()
+    legends = [text for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    ticks = [
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis._update_ticks()
+        for label in (tick.label1,)
+    ]
+    other = [
+        text
+        for axes in figure.axes
+        for text in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes._left_title)
+    ]
+    shown = [*figure.texts, *legends, *ticks, *other]
+    return [
+        (text.get_text(), text.get_window_extent())
+        for text in shown
+        if text.get_visible() and text.get_text()
+    ]
+
+
+def assert_legible(figure: Figure) -> None:
+    placed = placed_texts(figure)
+    assert all(text.get_fontsize() >= 7 for text in figure.findobj(Text))
+    whole = Bbox.from_bounds(0, 0, figure.bbox.width, figure.bbox.height).padded(0.5)
+    for text, box in placed:
+        assert whole.contains(box.x0, box.y0), text
+        assert whole.contains(box.x1, box.y1), text
+    for (one, box), (other, other_box) in combinations(placed, 2):
+        # Boxes of lines set one under the other touch; letters do not.
+        common = Bbox.intersection(box, other_box)
+        assert common is None or min(common.width, common.height) < 3, (one, other)
+    for legend in figure.findobj(Legend):
+        for axes in figure.axes:
+            assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+
+
+# ---- Figure 2 ----
+
+
+def test_latency_is_on_a_logarithmic_axis_where_each_bar_ends_at_its_mean() -> None:
+    (axes,) = figure2.draw(make_run([make_row("none", 2.4), make_row("acme", 4100)])).axes
+    assert axes.get_xscale() == "log"
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
+    assert ends == pytest.approx([2.4, 4100])
+    assert [text.get_text() for text in axes.texts] == [
+        f"2.4 ns (1.0{comparison.TIMES})",
+        f"4.1 µs (1,700{comparison.TIMES})",
+    ]
+
+
+def test_ticks_of_latency_are_powers_of_ten_with_units() -> None:
+    (axes,) = figure2.draw(make_run([make_row("none", 2.4), make_row("acme", 450e3)])).axes
+    ticks = dict(
+        zip(axes.get_xticks(), (t.get_text() for t in axes.get_xticklabels()), strict=True)
+    )
+    assert ticks == {1: "1 ns", 1e2: "100 ns", 1e4: "10 µs", 1e6: "1 ms"}
+
+
+def test_the_baseline_comes_first_and_the_rest_from_fast_to_slow() -> None:
+    rows = [make_row("slow", 9e5), make_row("fast", 1.5), make_row("none-default-malloc", 2.3)]
+    (axes,) = figure2.draw(make_run([*rows, make_row("none", 2.4)])).axes
+    assert names_of_bars(axes) == ["none", "none-default-malloc", "fast", "slow"]
+
+
+def test_every_backend_of_the_workload_has_a_bar_known_or_not() -> None:
+    names = [*KNOWN, "acme-very-long-name-of-a-wall-that-somebody-else-built", "zz"]
+    rows = [make_row(name, 3.0 + 7 * number) for number, name in enumerate(names)]
+    figure = figure2.draw(make_run(rows))
+    (axes,) = figure.axes
+    shown = [name.removesuffix(" (reference)") for name in names_of_bars(axes)]
+    assert sorted(shown) == sorted(names)
+    assert_legible(figure)
+
+
+def test_references_are_grey_and_say_so() -> None:
+    (axes,) = figure2.draw(make_run([make_row("pipe-floor", 4000)])).axes
+    assert names_of_bars(axes) == ["pipe-floor (reference)"]
+    assert axes.patches[0].get_facecolor() == pytest.approx((0x8C / 255,) * 3 + (1,))
+
+
+def test_units_and_provenances_have_panels_of_their_own() -> None:
+    rows = [
+        make_row("none", 2.4),
+        make_row("pkru-safe", 21, provenance="modelled"),
+        make_row("sdrad", 300, provenance="literature"),
+        make_row("mpk", 297, **EMULATED),
+    ]
+    figure = figure2.draw(make_run(rows))
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == [
+        "measured, time",
+        "modelled, time",
+        "literature, time",
+        "emulated, instructions",
+    ]
+    assert [names_of_bars(axes) for axes in figure.axes] == [
+        ["none"],
+        ["pkru-safe"],
+        ["sdrad"],
+        ["mpk"],
+    ]
+    times, counts = figure.axes[:3], figure.axes[3]
+    assert len({axes.get_xlim() for axes in times}) == 1
+    assert "ns" not in "".join(label.get_text() for label in counts.get_xticklabels())
+    assert_legible(figure)
+
+
+def test_provenance_is_marked_on_bars_and_explained() -> None:
+    rows = [make_row(name, 9, provenance=name) for name in ("measured", "modelled", "literature")]
+    figure = figure2.draw(make_run([*rows, make_row("emulated", 9, **EMULATED)]))
+    measured, modelled, literature, emulated = (axes.patches[0] for axes in figure.axes)
+    white = (1, 1, 1, 1)
+    assert not measured.get_hatch()
+    assert measured.get_facecolor() != white
+    assert modelled.get_hatch()
+    assert emulated.get_hatch()
+    assert modelled.get_hatch() != emulated.get_hatch()
+    assert not literature.get_hatch()
+    assert literature.get_facecolor() == white
+    for meaning in comparison.PROVENANCE.values():
+        assert meaning in prose(figure)
+
+
+def test_missing_backends_and_failed_cells_are_under_the_figure_with_reasons() -> None:
+    run = make_run(
+        [make_row("none", 2.4), *sized_rows("shy", 9)],
+        unavailable=[SimpleNamespace(backend="mpk", reason="CPU has no $keys$ at_all", remedy="")],
+        failures=[SimpleNamespace(cell="switch/acme", error="TimeoutError: 60 s")],
+    )
+    figure = figure2.draw(run)
+    assert "Not available: mpk: CPU has no $keys$ at_all." in prose(figure)
+    assert "Failed: switch/acme: TimeoutError: 60 s." in prose(figure)
+    assert "No measured result here: shy." in prose(figure)
+    assert "Host: Some CPU @ 2 GHz." in prose(figure)
+    assert "means of 60 values from 20 processes" in prose(figure)
+    assert "95 % bootstrap" in prose(figure)
+    assert_legible(figure)
+
+
+def test_an_interval_is_drawn_where_there_is_one() -> None:
+    (axes,) = figure2.draw(make_run([make_row("none", 100, low=80.0, high=130.0)])).axes
+    reach = axes.collections[-1].get_segments()[0]
+    assert sorted(point[0] for point in reach) == pytest.approx([80, 130])
+    (axes,) = figure2.draw(make_run([single_value("none", 100)])).axes
+    assert not axes.collections
+
+
+def test_without_a_baseline_there_are_no_ratios_and_a_note_says_so() -> None:
+    figure = figure2.draw(make_run([make_row("acme", 4100)]))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["4.1 µs"]
+    assert "No ratios: the baseline, none, has no result." in prose(figure)
+
+
+def test_a_mean_without_logarithm_is_named_instead_of_drawn() -> None:
+    figure = figure2.draw(make_run([make_row("none", 2.4), make_row("odd", 0.0)]))
+    assert names_of_bars(figure.axes[0]) == ["none"]
+    assert "Not on a logarithmic axis: switch/odd (0 ns)." in prose(figure)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(0.02, 5e9), min_size=1, max_size=30), st.booleans())
+def test_figure_2_is_legible_whatever_the_numbers(means: list[float], long: bool) -> None:
+    name = "wall-of-a-vendor-with-much-to-say" if long else "w"
+    rows = [make_row(f"{name}-{number}", mean) for number, mean in enumerate(means)]
+    assert_legible(figure2.draw(make_run([make_row("none", 2.4), *rows])))
+
+
+# ---- Figure 3 ----
+
+
+def test_both_axes_are_logarithmic_with_ticks_at_the_true_sizes() -> None:
+    figure = figure3.draw(make_run(sized_rows("none", 0, PAPER_SIZES)), "random")
+    for axes in figure.axes:
+        assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+        assert axes.get_xticks().tolist() == list(PAPER_SIZES)
+        labels = [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()]
+        labelled = {size: label for size, label in zip(PAPER_SIZES, labels, strict=True) if label}
+        assert labelled == {
+            1: "1 B", 8: "8 B", 64: "64 B", 512: "512 B", 4096: "4 KiB", 32768: "32 KiB",
+            262144: "256 KiB", 2097152: "2 MiB",
+        }  # fmt: skip
+
+
+def test_a_line_goes_through_the_means_in_microseconds() -> None:
+    rows = sized_rows("none", 0)
+    figure = figure3.draw(make_run(rows[::-1]), "random")
+    (line,) = figure.axes[0].lines[:1]
+    assert list(line.get_xdata()) == list(SIZES)
+    assert list(line.get_ydata()) == pytest.approx([(60 + 0.2 * size) / 1000 for size in SIZES])
+
+
+def test_legend_has_the_geometric_means_over_common_sizes_and_says_which() -> None:
+    rows = sized_rows("none", 0) + sized_rows("acme", 500, SIZES[:3])
+    figure = figure3.draw(make_run(rows), "random")
+    for name, fixed in (("none", 60), ("acme", 560)):
+        mean = stats.gmean([fixed + 0.2 * size for size in SIZES[:3]])
+        text = comparison.format_quantity(mean, "ns")
+        assert f"{name}: {text} | {text}" in texts(figure)
+    assert "over the 3 sizes of 5 that all have (1 B, 64 B, 4 KiB)" in prose(figure)
+
+
+def test_no_size_in_common_gives_no_geometric_mean() -> None:
+    rows = sized_rows("none", 0, SIZES[:2]) + sized_rows("acme", 500, SIZES[2:])
+    figure = figure3.draw(make_run(rows), "random")
+    assert "none: — | —" in texts(figure)
+    assert "no size is common to all" in prose(figure)
+
+
+def test_a_backend_of_python_level_only_is_shown_dotted_and_explained() -> None:
+    rows = sized_rows("none", 0) + sized_rows("acme", 9000, level="python")
+    figure = figure3.draw(make_run(rows), "random")
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert lines["acme (python level)"].get_linestyle() == ":" or (
+        lines["acme (python level)"]._unscaled_dash_pattern == style.DOTTED
+    )
+    assert "python level: binding included" in texts(figure)
+
+
+def test_each_unit_has_a_row_of_panels_and_each_content_a_figure(tmp_path: Path) -> None:
+    run = make_run(reality())
+    figure = figure3.draw(run, "random")
+    assert [axes.get_title("left") for axes in figure.axes] == [
+        "(a) snappy-compress, measured", "(b) snappy-uncompress, measured",
+        "(a) snappy-compress, emulated", "(b) snappy-uncompress, emulated",
+    ]  # fmt: skip
+    assert [axes.get_ylabel() for axes in figure.axes[::2]] == [
+        "execution time (µs)",
+        "instructions retired",
+    ]
+    assert "Snappy on random content" in prose(figure)
+    assert "No measured result here: mpk." in prose(figure)
+    assert "No emulated result here: acme-wall, pipe-floor, sandcrust-fork." in prose(figure)
+    assert len(figure3.draw(run, "text").axes) == 2
+    assert_legible(figure)
+    paths = figures.draw_all(run, tmp_path)
+    assert [path.name for path in paths] == [
+        f"{name}.{suffix}"
+        for name in ("figure2", "figure3-random", "figure3-text")
+        for suffix in ("png", "svg", "pdf")
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(1,), (65536,), (1000, 1001), (1, 3, 1 << 30)])
+def test_any_sizes_will_do(sizes: tuple[int, ...]) -> None:
+    figure = figure3.draw(make_run(sized_rows("none", 0, sizes)), "random")
+    assert figure.axes[0].get_xticks().tolist() == list(sizes)
+    assert_legible(figure)
+
+
+def test_a_workload_without_result_leaves_a_panel_that_says_so() -> None:
+    rows = [row for row in sized_rows("none", 0) if row["workload"] == "snappy-compress"]
+    figure = figure3.draw(make_run(rows), "random")
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no measured result"]
+    mean = comparison.format_quantity(stats.gmean([60 + 0.2 * size for size in SIZES]), "ns")
+    assert f"none: {mean} | —" in texts(figure)
+
+
+def test_twenty_five_backends_are_told_apart_and_legible() -> None:
+    names = [*KNOWN[:8], *(f"vendor-{n}-with-a-wall-of-their-own-and-a-name" for n in range(17))]
+    rows = [row for n, name in enumerate(names) for row in sized_rows(name, 20.0 * 1.7**n)]
+    figure = figure3.draw(make_run(rows), "random")
+    looks = {
+        (line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern))
+        for line in figure.axes[0].lines
+        if not str(line.get_label()).startswith("_")
+    }
+    assert len(looks) == len(names)
+    assert_legible(figure)
+
+
+def test_values_without_interval_are_drawn_without() -> None:
+    unknown = {"std": math.nan, "low": math.nan, "high": math.nan, "n": 1, "processes": 1}
+    rows = [row | unknown for row in sized_rows("none", 0)]
+    figure = figure3.draw(make_run(rows), "random")
+    assert "No intervals" in prose(figure)
+    assert "interval of the mean" not in prose(figure)
+
+
+# ---- marks ----
+
+
+def test_a_backend_looks_the_same_whatever_else_is_in_the_run() -> None:
+    one = style.marks(make_run([make_row("acme", 1)]).table)
+    many = style.marks(make_run([make_row(name, 1) for name in (*KNOWN, "acme")]).table)
+    assert one["acme"] == many["acme"]
+    few = style.marks(make_run([make_row("mpk", 1), make_row("none", 1)]).table)
+    assert few == {name: many[name] for name in ("mpk", "none")}
+
+
+def test_known_backends_differ_in_grey() -> None:
+    table = make_run([make_row(name, 1) for name in KNOWN]).table
+    looks = {(mark.marker, mark.dashes) for mark in style.marks(table).values()}
+    assert len(looks) == len(KNOWN)
+
+
+def test_codecs_share_the_colour_of_their_mechanism() -> None:
+    table = make_run([make_row(name, 1) for name in KNOWN]).table
+    colours = {style.marks(table)[name].colour for name in KNOWN if name.startswith("mpk")}
+    assert len(colours) == 1
+
+
+# ---- files ----
+
+
+def digests(paths: list[Path]) -> list[str]:
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+def test_drawing_again_gives_the_same_bytes_in_another_process_too(tmp_path: Path) -> None:
+    rows = [row for row in reality() if row["content"] != "text"]
+    run = make_run(rows, warnings=("noisy",))
+    paths = figures.draw_all(run, tmp_path / "one")
+    (tmp_path / "run").write_bytes(pickle.dumps(run))
+    code = (
+        "import pickle, sys; from pathlib import Path; from harness.figures import draw_all; "
+        "draw_all(pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "run", tmp_path / "two"]
+    environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    root = Path(__file__).parents[2]
+    subprocess.run(command, check=True, cwd=root, env=environment)
+    again = [tmp_path / "two" / path.name for path in paths]
+    assert digests(again) == digests(paths)
+
+
+def test_figures_are_300_dpi_at_column_width(tmp_path: Path) -> None:
+    png = figures.draw_all(make_run([make_row("none", 2.4)]), tmp_path)[0].read_bytes()
+    assert int.from_bytes(png[16:20], "big") == 1050
+
+
+def test_a_run_of_failures_only_gives_a_figure_that_says_why(tmp_path: Path) -> None:
+    assert [path.name for path in figures.draw_all(failures_only(), tmp_path)] == [
+        "figure2.png", "figure2.svg", "figure2.pdf",
+    ]  # fmt: skip
+    figure = figure2.draw(failures_only())
+    assert "No result of switch in this run." in prose(figure)
+    assert "Failed: switch/mpk: OSError: no such key." in prose(figure)
+    assert "Not available: page-table: kernel too old." in prose(figure)
+    assert_legible(figure)
+
+
+def test_the_harness_does_not_import_matplotlib_by_itself() -> None:
+    code = "import harness, harness.tables, sys; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from backends import registry
+from harness.plan import PRESETS, Cell, PlanError, make_plan, pyperf_arguments
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_measures_every_backend_and_workload(preset: str) -> None:
+    plan = make_plan(preset)
+    here = {b.name for b in registry.all_backends() if b.availability().available}
+    assert {cell.backend for cell in plan.cells} == here
+    assert {cell.workload for cell in plan.cells} == {
+        "switch",
+        "snappy-compress",
+        "snappy-uncompress",
+    }
+
+
+def test_the_papers_preset_has_all_sizes_of_the_paper_and_both_contents() -> None:
+    plan = make_plan("paper")
+    sized = {(cell.content, cell.size) for cell in plan.cells if cell.size}
+    sizes = {1, 8, 64, 256, 512, 1024, 4096, 1 << 14, 1 << 15, 1 << 16, 1 << 18, 1 << 21}
+    assert sized == {(content, size) for content in ("random", "text") for size in sizes}
+
+
+def test_presets_keep_their_promised_times() -> None:
+    assert make_plan("smoke").total_seconds() < 60
+    assert make_plan("quick").total_seconds() < 6 * 60
+
+
+def test_names_of_cells_are_unique() -> None:
+    cells = make_plan("paper").cells + make_plan("paper", level="python").cells
+    names = [cell.name for cell in cells if cell.backend != "none" or cell.level]
+    assert len(set(names)) == len(set(cells))
+
+
+def test_what_is_asked_for_narrows_the_preset() -> None:
+    plan = make_plan(
+        "quick",
+        backends=["none", "none"],
+        workload_names=["snappy-compress"],
+        contents=["text"],
+        sizes=[7, 7],
+        level="python",
+    )
+    assert plan.cells == (
+        Cell(backend="none", workload="snappy-compress", content="text", size=7, level="python"),
+    )
+
+
+def test_a_reference_is_measured_only_on_what_it_can_run() -> None:
+    cells = make_plan("quick", backends=["pipe-floor"]).cells
+    assert {cell.workload for cell in cells} == {"switch"}
+
+
+def test_an_unavailable_backend_is_listed_with_reason_and_remedy() -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        plan = make_plan("smoke")
+    finally:
+        os.sched_setaffinity(0, before)
+    unavailable = {u.backend: u for u in plan.unavailable}
+    assert "2 CPUs" in unavailable["sandcrust-pipe-other-core"].reason
+    assert unavailable["sandcrust-pipe-other-core"].remedy
+    assert "sandcrust-pipe-other-core" not in {cell.backend for cell in plan.cells}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "huge"}, "no preset 'huge'"),
+        ({"preset": "smoke", "backends": ["mkp"]}, "no backend 'mkp'; there are: none"),
+        ({"preset": "smoke", "workload_names": ["gzip"]}, "no workload 'gzip'"),
+        ({"preset": "smoke", "contents": ["images"]}, "no content 'images'"),
+        ({"preset": "smoke", "sizes": [0]}, "size 0"),
+        ({"preset": "smoke", "pyperf": ["--frobnicate"]}, "frobnicate"),
+        ({"preset": "smoke", "pyperf": ["--processes", "many"]}, "many"),
+        ({"preset": "smoke", "pyperf": ["-o", "x.json"]}, "--output is given by the harness"),
+        (
+            {"preset": "smoke", "backends": ["pipe-floor"], "workload_names": ["snappy-compress"]},
+            "nothing to measure",
+        ),
+    ],
+)
+def test_a_plan_that_makes_no_sense_says_why(arguments: dict, message: str) -> None:
+    preset = arguments.pop("preset")
+    with pytest.raises(PlanError, match=message):
+        make_plan(preset, **arguments)
+
+
+def test_options_of_pyperf_come_after_the_presets_and_win() -> None:
+    plan = make_plan("smoke", pyperf=["--processes=9"])
+    assert pyperf_arguments(plan.pyperf).processes == 9
+    assert make_plan("smoke", pyperf=["--rigorous"]).total_seconds() > plan.total_seconds()

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import io
+import math
+import re
+import shutil
+import subprocess
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness import comparison, tables
+from harness.comparison import TIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+SIZES = (1, 64, 4096, 1 << 18, 1 << 21)
+EMULATED = {"provenance": "emulated", "unit": "instructions"}
+
+
+def make_row(backend: str, mean: float, **other: Any) -> dict[str, Any]:
+    kinds = {"none": "baseline", "none-default-malloc": "baseline", "pipe-floor": "reference"}
+    row = {
+        "run": "r1", "host": "h", "backend": backend, "mechanism": backend, "codec": "",
+        "kind": kinds.get(backend, "wall"), "workload": "switch", "content": "", "size": 0,
+        "level": "native", "provenance": "measured", "unit": "ns", "n": 60, "processes": 20,
+        "median": mean, "mean": mean, "std": 0.02 * mean, "low": 0.99 * mean, "high": 1.01 * mean,
+    }  # fmt: skip
+    return row | other
+
+
+def single_value(backend: str, mean: float, **other: Any) -> dict[str, Any]:
+    unknown = {"std": math.nan, "low": math.nan, "high": math.nan}
+    return make_row(backend, mean, n=1, processes=1, **unknown, **other)
+
+
+def sized_rows(
+    backend: str,
+    fixed: float,
+    sizes: Iterable[int] = SIZES,
+    contents: Sequence[str] = ("random",),
+    **other: Any,
+) -> list[dict[str, Any]]:
+    return [
+        make_row(
+            backend, fixed + 60 + 0.2 * size, workload=work, content=content, size=size, **other
+        )
+        for work in tables.FIGURE_3
+        for content in contents
+        for size in sizes
+    ]
+
+
+def make_run(rows: list[dict[str, Any]], **other: Any) -> Any:
+    facts = {
+        "id": "r1", "host": {"cpu": "Some CPU @ 2 GHz"}, "unavailable": (), "failures": (),
+        "warnings": (), "preset": "quick", "finished": True,
+    }  # fmt: skip
+    return SimpleNamespace(
+        table=pd.DataFrame(rows, columns=list(make_row("none", 1))), **(facts | other)
+    )
+
+
+def failures_only() -> Any:
+    return make_run(
+        [],
+        failures=[SimpleNamespace(cell="switch/mpk", error="Traceback\nOSError: no such key")],
+        unavailable=[SimpleNamespace(backend="page-table", reason="kernel too old", remedy="")],
+    )
+
+
+def part(table: tables.Table, heading: str) -> pd.DataFrame:
+    (cells,) = (cells for title, cells in table.parts if heading in title)
+    return cells.set_index("backend")
+
+
+# ---- numbers as text ----
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (2.4, "ns", "2.40 ns"),
+        (999.7, "ns", "1.00 µs"),
+        (4123, "ns", "4.12 µs"),
+        (450e3, "ns", "450 µs"),
+        (2.5e9, "ns", "2.50 s"),
+        (9e12, "ns", "9,000 s"),
+        (0.0312, "ns", "0.0312 ns"),
+        (0, "ns", "0 ns"),
+        (297, "instructions", "297"),
+        (13555, "instructions", "13.6 k"),
+        (math.nan, "ns", "—"),
+    ],
+)
+def test_a_quantity_has_three_significant_digits_and_its_unit(
+    value: float, unit: str, text: str
+) -> None:
+    assert comparison.format_quantity(value, unit) == text
+
+
+@given(st.floats(1e-3, 1e13), st.sampled_from(["ns", "instructions"]))
+def test_a_written_quantity_reads_back_to_half_a_unit_of_its_third_digit(
+    value: float, unit: str
+) -> None:
+    number, _, prefix = comparison.format_quantity(value, unit).partition(" ")
+    scale = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1, "G": 1e9, "M": 1e6, "k": 1e3, "": 1}[prefix]
+    assert float(number.replace(",", "")) * scale == pytest.approx(value, rel=0.00501)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(1, "1 B"), (1000, "1,000 B"), (1 << 15, "32 KiB"), (1536, "1.5 KiB"), (1 << 21, "2 MiB")],
+)
+def test_a_size_is_written_exactly(size: int, text: str) -> None:
+    assert comparison.format_size(size) == text
+
+
+# ---- comparing ----
+
+
+def test_a_ratio_is_to_the_baseline_of_the_same_provenance_and_level_only() -> None:
+    rows = [
+        make_row("none", 2.0),
+        make_row("mpk", 5.0),
+        make_row("none", 10.0, **EMULATED),
+        make_row("mpk", 300.0, **EMULATED),
+        make_row("acme", 900.0, level="python"),
+    ]
+    ratios = comparison.with_ratios(make_run(rows).table)["ratio_to_none"].tolist()
+    assert ratios[:4] == [1, 2.5, 1, 30]
+    assert math.isnan(ratios[4])
+
+
+def test_geometric_means_are_over_the_sizes_that_all_have() -> None:
+    rows = sized_rows("none", 0) + sized_rows("acme", 500, SIZES[1:4])
+    rows = [row for row in rows if row["workload"] == "snappy-compress"]
+    table = make_run(rows).table
+    assert comparison.common_sizes(table) == list(SIZES[1:4])
+    means = comparison.geometric_means(table, comparison.common_sizes(table))
+    assert means["none", "native"] == stats.gmean([60 + 0.2 * size for size in SIZES[1:4]])
+    assert means["acme", "native"] == stats.gmean([560 + 0.2 * size for size in SIZES[1:4]])
+
+
+# ---- tables ----
+
+
+def test_the_table_of_figure_2_gives_each_number_its_unit_and_provenance() -> None:
+    rows = [
+        make_row("sandcrust-pipe", 4200),
+        make_row("none", 2.4),
+        make_row("mpk", 297, **EMULATED),
+    ]
+    cells = part(tables.figure2_table(make_run(rows)), "Mean")
+    assert list(cells.index) == ["none", "sandcrust-pipe", "mpk"]
+    assert cells.loc["sandcrust-pipe", "mean"] == "4.20 µs"
+    assert cells.loc["sandcrust-pipe", "95 % low"] == "4.16 µs"
+    assert cells.loc["sandcrust-pipe", "std, % of mean"] == "2.0 %"
+    assert cells.loc["sandcrust-pipe", f"{TIMES} none"] == f"1,750{TIMES}"
+    assert cells.loc["mpk", ["mean", "quantity", "provenance", f"{TIMES} none"]].tolist() == [
+        "297", "instructions", "emulated", "—",
+    ]  # fmt: skip
+
+
+def test_times_and_instructions_are_in_tables_of_their_own() -> None:
+    rows = sized_rows("none", 0, contents=("random", "text")) + sized_rows("mpk", 300, **EMULATED)
+    made = tables.figure3_tables(make_run(rows))
+    assert sorted(table.name for table in made) == [
+        "figure3-snappy-compress-random-emulated-instructions",
+        "figure3-snappy-compress-random-measured-ns",
+        "figure3-snappy-compress-text-measured-ns",
+        "figure3-snappy-uncompress-random-emulated-instructions",
+        "figure3-snappy-uncompress-random-measured-ns",
+        "figure3-snappy-uncompress-text-measured-ns",
+    ]
+    assert all(len(set(table.rows["unit"])) == 1 for table in made)
+
+
+def test_a_table_of_figure_3_has_mean_spread_and_ratio_of_each_size() -> None:
+    rows = sized_rows("none", 0) + sized_rows("sandcrust-pipe", 4000, SIZES[:4])
+    table = tables.figure3_tables(make_run(rows))[0]
+    mean, spread = part(table, "Mean execution time"), part(table, "Standard deviation")
+    assert list(mean.columns) == ["1 B", "64 B", "4 KiB", "256 KiB", "2 MiB", "geo. mean"]
+    assert mean.loc["sandcrust-pipe", "1 B"] == "4.06 µs"
+    assert mean.loc["sandcrust-pipe", "2 MiB"] == "—"
+    expected = stats.gmean([4060 + 0.2 * size for size in SIZES[:4]])
+    assert mean.loc["sandcrust-pipe", "geo. mean"] == comparison.format_quantity(expected, "ns")
+    assert spread.loc["none", "64 B"] == "2.0 %"
+    ratio = part(table, "Ratio")
+    assert ratio.loc["sandcrust-pipe", "1 B"] == comparison.format_ratio(4060.2 / 60.2)
+    assert any("over the 4 sizes of 5 that all have (1 B, 64 B, 4 KiB" in n for n in table.notes)
+
+
+def test_notes_list_what_is_missing_and_why() -> None:
+    rows = [make_row("none", 2), make_row("pipe-floor", 4000), *sized_rows("none", 0)]
+    reason = "CPU has no protection keys"
+    run = make_run(
+        rows,
+        unavailable=[
+            SimpleNamespace(backend=name, reason=reason, remedy="") for name in ("mpk", "mpk-view")
+        ],
+        failures=[
+            SimpleNamespace(
+                cell="snappy-compress/random/64/acme", error="Traceback\nOSError: lost"
+            ),
+            SimpleNamespace(cell="switch/acme", error="refused"),
+        ],
+        finished=False,
+    )
+    notes = tables.figure3_tables(run)[0].notes
+    assert f"Not available: mpk, mpk-view: {reason}." in notes
+    assert "Failed: snappy-compress/random/64/acme: OSError: lost." in notes
+    assert not any("pipe-floor" in note for note in notes)  # a reference, only for switch
+    assert "Host: Some CPU @ 2 GHz. Run: r1 (preset quick, not finished)." in notes
+    assert "Measured (ns): means of 60 values from 20 processes each." in notes
+    assert not any("refused" in note for note in notes)
+
+
+def test_many_failures_of_one_kind_take_one_note_that_counts_them() -> None:
+    failed = [SimpleNamespace(cell=f"switch/b{number}", error="lost") for number in range(40)]
+    (note,) = (n for n in tables.figure2_table(make_run([], failures=failed)).notes if "lost" in n)
+    cells = ", ".join(f"switch/b{number}" for number in range(6))
+    assert note == f"Failed: {cells} and 34 more: lost."
+
+
+def test_one_value_has_no_interval_and_the_notes_say_so() -> None:
+    table = tables.figure2_table(make_run([single_value("none", 2.4)]))
+    cells = part(table, "Mean")
+    assert cells.loc["none", ["95 % low", "std, % of mean"]].tolist() == ["—", "—"]
+    assert "No intervals: they take more than one value." in table.notes
+
+
+# ---- files ----
+
+
+def test_every_table_is_written_as_markdown_latex_and_csv(tmp_path: Path) -> None:
+    rows = [make_row("none", 2.4), *sized_rows("none", 0)]
+    paths = tables.write_all(make_run(rows), tmp_path / "new")
+    assert [path.name for path in paths[:3]] == ["figure2.md", "figure2.tex", "figure2.csv"]
+    assert len(paths) == 9
+    assert all(path.stat().st_size for path in paths)
+
+
+def test_csv_keeps_every_digit_and_names_units() -> None:
+    rows = [make_row("none", 2.4), make_row("sandcrust-pipe", 4123.456789)]
+    text = tables.csv(tables.figure2_table(make_run(rows)))
+    read = pd.read_csv(io.StringIO(text)).set_index("backend")
+    assert read.loc["sandcrust-pipe", "mean"] == 4123.456789
+    assert read.loc["sandcrust-pipe", "unit"] == "ns"
+    assert {"size_bytes", "std_percent_of_mean", "ratio_to_none"} <= set(read.columns)
+
+
+def test_a_run_of_failures_only_says_why_there_is_nothing(tmp_path: Path) -> None:
+    markdown, latex, csv = tables.write_all(failures_only(), tmp_path)
+    for path in (markdown, latex):
+        text = path.read_text()
+        assert "No result." in text
+        assert "switch/mpk: OSError: no such key" in text
+        assert "page-table: kernel too old" in text
+    assert csv.read_text().startswith("run,host,backend")
+
+
+NASTY = r"50%_of&co#1 {a} ~x^2 \input $y$ <z> --fast µ…漢" + TIMES
+
+
+def test_what_latex_gives_a_meaning_to_is_escaped() -> None:
+    run = make_run(
+        [make_row("none", 2.4), make_row("acme_50%&co", 4000)],
+        unavailable=[SimpleNamespace(backend="x", reason=NASTY, remedy="")],
+    )
+    text = tables.latex(tables.figure2_table(run))
+    assert r"acme\_50\%\&co" in text
+    assert (
+        r"50\%\_of\&co\#1 \{a\} \textasciitilde{}x\textasciicircum{}2 \textbackslash{}input \$y\$ "
+        r"\textless{}z\textgreater{} -{}-fast $\mu$...?$\times$" in text
+    )
+    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {10}
+    assert text.isascii()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex")
+def test_latex_compiles(tmp_path: Path) -> None:
+    rows = [make_row("none", 2.4), make_row("acme_50%&co", 4000), *sized_rows("none", 0)]
+    run = make_run(rows, unavailable=[SimpleNamespace(backend="x", reason=NASTY, remedy="")])
+    names = [path.stem for path in tables.write_all(run, tmp_path) if path.suffix == ".tex"]
+    inputs = "\n".join(rf"\input{{{name}}}" for name in names)
+    (tmp_path / "all.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{inputs}"
+        r"\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_markdown_shows_special_characters_as_they_are() -> None:
+    run = make_run(
+        [make_row("none", 2)],
+        unavailable=[SimpleNamespace(backend="x", reason="a_b|*c*", remedy="")],
+    )
+    assert r"- Not available: x: a\_b\|\*c\*." in tables.markdown(tables.figure2_table(run))
