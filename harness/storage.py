@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ BENCHMARKS_FILE = "benchmarks.json"
 
 #: Version of the layout of run.json.
 FORMAT = 1
+
+_LOCK_PATIENCE = 2.0  # seconds
 
 
 class StorageError(Exception):
@@ -127,15 +130,25 @@ def locked(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(
-                f"another process is measuring in {folder}. Wait for it, or stop it"
-            ) from None
+        # The lock of a run that was killed lasts until the last of its processes has ended.
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while not _lock(descriptor):
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"another process is measuring in {folder}. Wait for it, or stop it"
+                )
+            time.sleep(0.1)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def latest_unfinished(parent: Path) -> Path:

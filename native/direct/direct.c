@@ -38,9 +38,8 @@ static inline void direct_release(struct iso_sandbox *sandbox, struct iso_bytes 
     *output = (struct iso_bytes){0};
 }
 
-static inline enum iso_status direct_call(struct iso_sandbox *sandbox,
-                                          const struct iso_request *request,
-                                          struct iso_reply *reply)
+static inline enum iso_status
+direct_call(struct iso_sandbox *sandbox, const struct iso_request *request, struct iso_reply *reply)
 {
     reply->output = (struct iso_bytes){0};
     if (request->function >= sandbox->function_count) {

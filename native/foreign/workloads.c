@@ -43,8 +43,7 @@ int foreign_compress(const uint8_t *input, size_t input_length, struct iso_bytes
 int foreign_uncompress(const uint8_t *input, size_t input_length, struct iso_bytes *output)
 {
     size_t length = 0;
-    snappy_status status =
-        snappy_uncompressed_length((const char *)input, input_length, &length);
+    snappy_status status = snappy_uncompressed_length((const char *)input, input_length, &length);
     if (status != SNAPPY_OK) {
         return (int)status;
     }

@@ -10,7 +10,7 @@
  *
  * A sandbox is used by one thread at a time; callers that share one bring their own lock. fork() in
  * the caller's process is allowed at any time: in the new process every sandbox is as if freshly
- * opened.
+ * opened, save that one that must not respawn stays dead.
  */
 #ifndef ISOLATION_H
 #define ISOLATION_H
@@ -61,10 +61,10 @@ enum iso_access {
  */
 struct iso_fault {
     enum iso_violation violation;
-    int signal;           /* signal number, or 0 */
-    int exit_code;        /* exit status, or -1 */
-    int system_errno;     /* errno of the refused system call, or 0 */
-    const char *what;     /* static string: the system call, or the rule that was broken; or NULL */
+    int signal;       /* signal number, or 0 */
+    int exit_code;    /* exit status, or -1 */
+    int system_errno; /* errno of the refused system call, or 0 */
+    const char *what; /* static string: the system call, or the rule that was broken; or NULL */
     enum iso_access access;
     bool address_known;   /* address means something */
     uint64_t address;     /* the address that was accessed */
@@ -75,7 +75,9 @@ struct iso_request {
     size_t function; /* index into the table given to open */
     const uint8_t *input;
     size_t input_length;
-    uint64_t timeout_ns; /* wall-clock limit of the call; 0: none */
+    /* Wall-clock limit of the call; 0: none. Without one the caller waits as long as the function
+     * runs, or as long as a process that it left behind keeps the sandbox's pipe open. */
+    uint64_t timeout_ns;
 };
 
 struct iso_reply {
@@ -108,20 +110,22 @@ struct iso_mechanism {
     enum iso_status (*open)(const struct iso_options *options, struct iso_sandbox **sandbox,
                             struct iso_fault *fault);
 
-    /* Runs one call. Of *reply it writes `output` always, and what belongs to the status. */
+    /* Runs one call. Of *reply it writes `output` always, and what belongs to the status. A call
+     * that was interrupted before and not resumed is cancelled. */
     enum iso_status (*call)(struct iso_sandbox *sandbox, const struct iso_request *request,
                             struct iso_reply *reply);
 
     /* Goes on with a call that returned ISO_INTERRUPTED. NULL: this mechanism never does. */
     enum iso_status (*resume)(struct iso_sandbox *sandbox, struct iso_reply *reply);
 
-    /* Gives such a call up; what runs it is ended. NULL as above. */
+    /* Gives such a call up; what runs it is ended, as by a violation. NULL as above. */
     void (*cancel)(struct iso_sandbox *sandbox);
 
     /* Gives a result back. */
     void (*release)(struct iso_sandbox *sandbox, struct iso_bytes *output);
 
-    /* Makes `batch->loops` calls and times them together. */
+    /* Makes `batch->loops` calls and times them together. A status other than ISO_OK ends it;
+     * ISO_INTERRUPTED cannot be resumed here, only cancelled. */
     enum iso_status (*loop)(struct iso_sandbox *sandbox, const struct iso_request *request,
                             struct iso_batch *batch);
 

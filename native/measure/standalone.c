@@ -36,7 +36,12 @@ static const struct iso_mechanism *find(const char *name)
 static int measure(const struct iso_mechanism *mechanism, iso_function *function, uint64_t loops,
                    uint64_t batches)
 {
-    struct iso_options options = {.functions = &function, .function_count = 1, .sandbox_cpu = -1};
+    struct iso_options options = {
+        .functions = &function,
+        .function_count = 1,
+        .sandbox_cpu = -1,
+        .max_output_length = SIZE_MAX,
+    };
     struct iso_fault fault;
     struct iso_sandbox *sandbox;
     if (mechanism->open(&options, &sandbox, &fault) != ISO_OK) {
@@ -49,7 +54,11 @@ static int measure(const struct iso_mechanism *mechanism, iso_function *function
         struct iso_batch batch = {.loops = loops};
         status = mechanism->loop(sandbox, &request, &batch);
         mechanism->release(sandbox, &batch.last.output);
-        printf("%" PRIu64 "\n", batch.elapsed_ns);
+        if (status == ISO_OK) {
+            printf("%" PRIu64 "\n", batch.elapsed_ns);
+        } else {
+            fprintf(stderr, "standalone: a call failed with status %d\n", (int)status);
+        }
     }
     mechanism->close(sandbox);
     return status == ISO_OK ? 0 : 1;

@@ -13,12 +13,10 @@
 
 #include "isolation.h"
 
-static inline __attribute__((always_inline)) enum iso_status
-iso_timed_loop(enum iso_status (*call)(struct iso_sandbox *, const struct iso_request *,
-                                       struct iso_reply *),
-               void (*release)(struct iso_sandbox *, struct iso_bytes *),
-               struct iso_sandbox *sandbox, const struct iso_request *request,
-               struct iso_batch *batch)
+static inline __attribute__((always_inline)) enum iso_status iso_timed_loop(
+    enum iso_status (*call)(struct iso_sandbox *, const struct iso_request *, struct iso_reply *),
+    void (*release)(struct iso_sandbox *, struct iso_bytes *), struct iso_sandbox *sandbox,
+    const struct iso_request *request, struct iso_batch *batch)
 {
     /* Here and aligned, so that where the caller's batch happens to lie is not measured: a result
      * that straddles two cache lines costs the baseline's empty call half as much again. */

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -23,6 +22,10 @@ static uint8_t note_stack[32768] __attribute__((aligned(16)));
 static enum iso_access faulting_access(const ucontext_t *context)
 {
 #if defined(__x86_64__)
+    enum { PAGE_FAULT = 14 };
+    if (context->uc_mcontext.gregs[REG_TRAPNO] != PAGE_FAULT) {
+        return ISO_ACCESS_UNKNOWN;
+    }
     greg_t error = context->uc_mcontext.gregs[REG_ERR]; /* page-fault error code, SDM vol. 3 4.7 */
     if (error & 0x10) {
         return ISO_ACCESS_EXECUTE;
@@ -50,12 +53,12 @@ static uint64_t interrupted_instruction(const ucontext_t *context)
 static void leave_note(int signal, siginfo_t *info, void *context)
 {
     /* Not known for signals that somebody sent (si_code <= 0), nor for an address that is not
-     * canonical (SI_KERNEL). */
-    bool known = info->si_code > 0 && info->si_code != SI_KERNEL;
-    bool page_fault = known && (signal == SIGSEGV || signal == SIGBUS);
+     * canonical (SI_KERNEL). Other signals have an address, too: the instruction's. */
+    bool known =
+        (signal == SIGSEGV || signal == SIGBUS) && info->si_code > 0 && info->si_code != SI_KERNEL;
     struct wire_note note = {
         .signal = signal,
-        .access = page_fault ? (uint16_t)faulting_access(context) : ISO_ACCESS_UNKNOWN,
+        .access = known ? (uint16_t)faulting_access(context) : ISO_ACCESS_UNKNOWN,
         .address_known = known,
         .address = known ? (uint64_t)(uintptr_t)info->si_addr : 0,
         .instruction = interrupted_instruction(context),
@@ -72,9 +75,9 @@ static void leave_note(int signal, siginfo_t *info, void *context)
     raise(signal); /* now with the default action: the exit status tells the truth */
 }
 
-/* PR_SET_PDEATHSIG speaks when the *thread* that forked ends. For the main thread that is the end of
- * the process, and nothing that the foreign code blocks or handles keeps SIGKILL away. After another
- * thread the process may live on, and then the parent's id is as before. */
+/* PR_SET_PDEATHSIG speaks when the *thread* that forked ends. For the main thread that is the end
+ * of the process, and nothing that the foreign code blocks or handles keeps SIGKILL away. After
+ * another thread the process may live on, and then the parent's id is as before. */
 static void check_parent(int signal)
 {
     (void)signal;
@@ -82,6 +85,14 @@ static void check_parent(int signal)
         _exit(CHILD_EXIT_DONE);
     }
 }
+
+#if defined(__GLIBC__)
+static void exit_at_once(int status, void *unused)
+{
+    (void)unused;
+    _exit(status);
+}
+#endif
 
 static void require(bool done)
 {
@@ -133,8 +144,16 @@ void child_prepare(const struct child_context *context)
     }
     /* A group of its own, so that what the foreign code forks can be ended with it. */
     require(setpgid(0, 0) == 0);
-    struct rlimit no_core = {0, 0}; /* a crash here is an answer, not an incident */
-    require(setrlimit(RLIMIT_CORE, &no_core) == 0);
+    /* A crash here is an answer, not an incident. (RLIMIT_CORE does not keep the kernel from piping
+     * a core to a program, as most distributions have it: core(5).) */
+    require(prctl(PR_SET_DUMPABLE, 0) == 0);
+    /* A set-user-ID program that the foreign code turns into could not be killed any more. */
+    require(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+#if defined(__GLIBC__)
+    /* A library that calls exit() would run the exit handlers of the parent's program, which delete
+     * files and write out buffers that are the parent's. The last to register runs first. */
+    require(on_exit(exit_at_once, NULL) == 0);
+#endif
 }
 
 /* ---- talking ---- */
@@ -148,7 +167,8 @@ static void send_all(int fd, struct iovec *part, int parts)
             if (errno == EINTR) {
                 continue;
             }
-            _exit(errno == EFAULT ? CHILD_EXIT_ANSWER : CHILD_EXIT_DONE);
+            bool lie = errno == EFAULT || errno == EINVAL; /* EINVAL: longer than SSIZE_MAX */
+            _exit(lie ? CHILD_EXIT_ANSWER : CHILD_EXIT_DONE);
         }
         size_t rest = (size_t)sent;
         while (parts > 0 && rest >= part->iov_len) {

@@ -24,8 +24,9 @@ enum {
 
 /*
  * Makes a fresh copy of the parent's process fit to run foreign code: dies with its parent, has no
- * signal handler or mask of the parent's, its own process group, no core dump, and a death note to
- * write. Exits with CHILD_EXIT_SETUP when the system refuses any of it.
+ * signal, mask or exit handler of the parent's, its own process group, no core dump, no privileges
+ * to gain, and a death note to write. Exits with CHILD_EXIT_SETUP when the system refuses any of
+ * it.
  */
 void child_prepare(const struct child_context *context);
 

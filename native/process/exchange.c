@@ -9,11 +9,20 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+static uint64_t deadline_after(uint64_t timeout_ns)
+{
+    if (timeout_ns == 0) {
+        return 0;
+    }
+    uint64_t now = iso_now_ns();
+    return timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
+}
+
 void exchange_begin(struct exchange *exchange, const struct iso_request *request, bool send)
 {
     exchange->pending = true;
     exchange->call++;
-    exchange->deadline_ns = request->timeout_ns != 0 ? iso_now_ns() + request->timeout_ns : 0;
+    exchange->deadline_ns = deadline_after(request->timeout_ns);
     exchange->request = (struct wire_header){
         .word = (uint32_t)request->function,
         .call = exchange->call,
@@ -47,8 +56,11 @@ static enum iso_status timed_out(struct child *child, struct iso_reply *reply)
 static enum iso_status malformed(struct child *child, struct iso_reply *reply, const char *what)
 {
     end_child(child);
-    reply->fault.violation = ISO_VIOLATION_PROTOCOL;
-    reply->fault.what = what;
+    reply->fault = (struct iso_fault){
+        .violation = ISO_VIOLATION_PROTOCOL,
+        .exit_code = -1,
+        .what = what,
+    };
     return ISO_VIOLATION;
 }
 
@@ -80,16 +92,20 @@ enum ready {
 static enum iso_status wait_for_child(struct exchange *exchange, struct child *child, bool sending,
                                       struct iso_reply *reply, unsigned *ready)
 {
-    struct timespec left;
+    struct timespec left = {0};
     if (exchange->deadline_ns != 0) {
         uint64_t now = iso_now_ns();
-        uint64_t nanoseconds = exchange->deadline_ns > now ? exchange->deadline_ns - now : 0;
-        left.tv_sec = (time_t)(nanoseconds / 1000000000u);
-        left.tv_nsec = (long)(nanoseconds % 1000000000u);
+        if (now >= exchange->deadline_ns) {
+            return timed_out(child, reply); /* a child that never stops talking, too */
+        }
+        left.tv_sec = (time_t)((exchange->deadline_ns - now) / 1000000000u);
+        left.tv_nsec = (long)((exchange->deadline_ns - now) % 1000000000u);
     }
+    /* The kernel looks at them in this order. Death comes first, so that who sees it also sees what
+     * the child has sent before: its answer, if it runs a single call. */
     struct pollfd waits[3] = {
-        {.fd = child->reply_read, .events = POLLIN},
         {.fd = child->pidfd, .events = POLLIN},
+        {.fd = child->reply_read, .events = POLLIN},
         {.fd = child->request_write, .events = POLLOUT},
     };
     int count = ppoll(waits, sending ? 3 : 2, exchange->deadline_ns != 0 ? &left : NULL, NULL);
@@ -99,8 +115,8 @@ static enum iso_status wait_for_child(struct exchange *exchange, struct child *c
     if (count == 0) {
         return timed_out(child, reply);
     }
-    *ready = (waits[0].revents != 0 ? READY_REPLY : 0u) |
-             (waits[1].revents != 0 ? READY_DEATH : 0u) |
+    *ready = (waits[0].revents != 0 ? READY_DEATH : 0u) |
+             (waits[1].revents != 0 ? READY_REPLY : 0u) |
              (sending && waits[2].revents != 0 ? READY_REQUEST : 0u);
     return ISO_OK;
 }
@@ -125,6 +141,8 @@ static ssize_t send_some(const struct exchange *exchange, const struct child *ch
     return writev(child->request_write, parts, 2);
 }
 
+/* Returns ISO_OK when all is sent, and when the child speaks before that: read_header() then sees
+ * whether these are its last words. */
 static enum iso_status send_request(struct exchange *exchange, struct child *child,
                                     struct iso_reply *reply)
 {
@@ -142,11 +160,11 @@ static enum iso_status send_request(struct exchange *exchange, struct child *chi
             if (status != ISO_OK) {
                 return status;
             }
+            if (ready & READY_REPLY) {
+                return ISO_OK;
+            }
             if (ready & READY_DEATH) {
                 return broken_off(child, reply);
-            }
-            if (ready & READY_REPLY) {
-                return malformed(child, reply, "an answer before the request was read");
             }
         }
     }
@@ -182,12 +200,14 @@ static enum iso_status receive_some(struct exchange *exchange, struct child *chi
     return ISO_OK;
 }
 
-/* A death note instead of an answer. What it says of addresses is passed on, not relied on. */
-static enum iso_status read_note(struct exchange *exchange, struct child *child,
-                                 struct iso_reply *reply)
+/* A death note instead of an answer. What it says of addresses is passed on, not relied on. It may
+ * name an earlier call, if the child died between two; then it must be true. */
+static enum iso_status read_note(const struct exchange *exchange, const struct wire_header *header,
+                                 struct child *child, struct iso_reply *reply)
 {
     struct wire_note note;
-    if (exchange->chunk_length != WIRE_HEADER + sizeof(note)) {
+    if (header->length != (WIRE_NOTE | sizeof(note)) ||
+        exchange->chunk_length != WIRE_HEADER + sizeof(note)) {
         return malformed(child, reply, "a death note of the wrong length");
     }
     memcpy(&note, exchange->chunk + WIRE_HEADER, sizeof(note));
@@ -198,39 +218,66 @@ static enum iso_status read_note(struct exchange *exchange, struct child *child,
         reply->fault.address_known = note.address_known != 0;
         reply->fault.address = note.address;
         reply->fault.instruction = note.instruction;
+    } else if (header->call != exchange->call) {
+        return malformed(child, reply, "an answer to another call");
     }
     return status;
 }
 
-static enum iso_status read_header(struct exchange *exchange, struct child *child,
-                                   struct iso_reply *reply, struct wire_header *header)
+/* Bytes after a whole answer. None belong there, but the child may have died since, as in free() of
+ * an output that it wrote beyond: then they are a note, and true. */
+static enum iso_status read_excess(struct exchange *exchange, size_t from, struct child *child,
+                                   struct iso_reply *reply)
 {
-    memcpy(header, exchange->chunk, sizeof(*header));
-    if (header->call != exchange->call) {
+    exchange->chunk_length -= from;
+    memmove(exchange->chunk, exchange->chunk + from, exchange->chunk_length);
+    struct wire_header header = {0};
+    if (exchange->chunk_length >= sizeof(header)) {
+        memcpy(&header, exchange->chunk, sizeof(header));
+    }
+    if (header.length & WIRE_NOTE) {
+        enum iso_status status = read_note(exchange, &header, child, reply);
+        if (reply->fault.violation == ISO_VIOLATION_SIGNAL) {
+            return status;
+        }
+    }
+    return malformed(child, reply, "an answer longer than it said");
+}
+
+static enum iso_status read_header(struct exchange *exchange, struct child *child,
+                                   struct iso_reply *reply)
+{
+    struct wire_header header;
+    memcpy(&header, exchange->chunk, sizeof(header));
+    if (header.length & WIRE_NOTE) {
+        return read_note(exchange, &header, child, reply);
+    }
+    if (header.call != exchange->call) {
         return malformed(child, reply, "an answer to another call");
     }
-    if (header->length == (WIRE_NOTE | sizeof(struct wire_note))) {
-        return read_note(exchange, child, reply);
+    if (exchange->sent < exchange->to_send) {
+        return malformed(child, reply, "an answer before the request was read");
     }
-    if (header->length > exchange->max_output_length) {
+    if (header.length > exchange->max_output_length) {
         return malformed(child, reply, "an answer longer than the limit");
     }
-    size_t with_header = exchange->chunk_length - WIRE_HEADER;
-    if (with_header > header->length) {
-        return malformed(child, reply, "an answer longer than it said");
-    }
-    if (header->word != 0 && header->length != 0) {
+    if (header.word != 0 && header.length != 0) {
         return malformed(child, reply, "an error code with output");
     }
-    if (header->length != 0) {
-        exchange->output.data = malloc((size_t)header->length);
+    size_t with_header = exchange->chunk_length - WIRE_HEADER;
+    if (with_header > header.length) {
+        return read_excess(exchange, WIRE_HEADER + (size_t)header.length, child, reply);
+    }
+    if (header.length != 0) {
+        exchange->output.data = malloc((size_t)header.length);
         if (exchange->output.data == NULL) {
             return system_failed(child, reply, "malloc");
         }
-        exchange->output.length = (size_t)header->length;
+        exchange->output.length = (size_t)header.length;
         memcpy(exchange->output.data, exchange->chunk + WIRE_HEADER, with_header);
         exchange->received = with_header;
     }
+    exchange->code = header.word;
     exchange->header_seen = true;
     return ISO_OK;
 }
@@ -248,12 +295,10 @@ static enum iso_status receive_answer(struct exchange *exchange, struct child *c
         }
         exchange->chunk_length += got;
         if (exchange->chunk_length >= WIRE_HEADER) {
-            struct wire_header header;
-            status = read_header(exchange, child, reply, &header);
+            status = read_header(exchange, child, reply);
             if (status != ISO_OK) {
                 return status;
             }
-            exchange->request.word = header.word; /* from here on the function's code */
         }
     }
     while (exchange->received < exchange->output.length) {
@@ -282,7 +327,7 @@ enum iso_status exchange_run(struct exchange *exchange, struct child *child,
         return status;
     }
     if (status == ISO_OK) {
-        reply->foreign_code = (int)exchange->request.word;
+        reply->foreign_code = (int)exchange->code;
         reply->output = exchange->output;
         exchange->output = (struct iso_bytes){0};
         if (reply->foreign_code != 0) {

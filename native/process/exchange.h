@@ -26,6 +26,7 @@ struct exchange {
     size_t chunk_length;
     struct iso_bytes output; /* length is what was announced */
     size_t received;         /* bytes of output */
+    uint32_t code;           /* the function's, once the header has been seen */
     bool header_seen;
 };
 

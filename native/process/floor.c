@@ -55,8 +55,7 @@ static enum iso_status floor_open(const struct iso_options *options, struct iso_
 
 /* A pipe moves WIRE_HEADER bytes whole (at most PIPE_BUF), so there are no partial transfers. */
 static inline enum iso_status floor_call(struct iso_sandbox *sandbox,
-                                         const struct iso_request *request,
-                                         struct iso_reply *reply)
+                                         const struct iso_request *request, struct iso_reply *reply)
 {
     static const uint8_t nothing[WIRE_HEADER];
     uint8_t back[WIRE_HEADER];
@@ -79,9 +78,10 @@ static inline enum iso_status floor_call(struct iso_sandbox *sandbox,
     if (moved == (ssize_t)sizeof(back)) {
         return ISO_OK;
     }
-    reply->fault = (struct iso_fault){.exit_code = -1, .what = what};
+    reply->fault = (struct iso_fault){.exit_code = -1};
     if (moved < 0) {
         reply->fault.system_errno = errno;
+        reply->fault.what = what;
         end_child(&sandbox->child);
         return ISO_SYSTEM_ERROR;
     }

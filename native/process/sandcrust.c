@@ -106,6 +106,16 @@ static enum iso_status run(struct iso_sandbox *sandbox, struct iso_reply *reply)
     return status;
 }
 
+static void process_cancel(struct iso_sandbox *sandbox)
+{
+    /* No child: this process was forked while the call was under way, and has ended nothing. */
+    if (sandbox->child.pid != 0 && !sandbox->respawn) {
+        sandbox->dead = true;
+    }
+    end_child(&sandbox->child);
+    exchange_drop(&sandbox->exchange);
+}
+
 static enum iso_status process_call(struct iso_sandbox *sandbox, const struct iso_request *request,
                                     struct iso_reply *reply)
 {
@@ -113,16 +123,15 @@ static enum iso_status process_call(struct iso_sandbox *sandbox, const struct is
     if (request->function >= sandbox->function_count) {
         return ISO_BAD_ARGUMENT;
     }
+    if (__builtin_expect(sandbox->exchange.pending, 0)) {
+        process_cancel(sandbox); /* interrupted and not resumed, or under way at a fork() */
+    }
     if (sandbox->dead) {
         return ISO_DEAD;
     }
-    if (sandbox->exchange.pending) {
-        exchange_drop(&sandbox->exchange); /* it was under way when the process was forked */
-    }
     exchange_begin(&sandbox->exchange, request, !sandbox->one_shot);
     if (__builtin_expect(sandbox->child.pid == 0, 0)) {
-        enum iso_status status =
-            start(sandbox, sandbox->one_shot ? request : NULL, &reply->fault);
+        enum iso_status status = start(sandbox, sandbox->one_shot ? request : NULL, &reply->fault);
         if (status != ISO_OK) {
             exchange_drop(&sandbox->exchange);
             return status;
@@ -140,13 +149,6 @@ static enum iso_status process_resume(struct iso_sandbox *sandbox, struct iso_re
         return ISO_BAD_ARGUMENT;
     }
     return run(sandbox, reply);
-}
-
-static void process_cancel(struct iso_sandbox *sandbox)
-{
-    end_child(&sandbox->child);
-    exchange_drop(&sandbox->exchange);
-    sandbox->dead = !sandbox->respawn;
 }
 
 static void process_release(struct iso_sandbox *sandbox, struct iso_bytes *output)

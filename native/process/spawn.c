@@ -45,6 +45,15 @@ static void close_ends(struct child *child)
     close_fd(&child->pidfd);
 }
 
+/* The descriptors stay -1: a signal handler that forks may return into the middle of a call. */
+static void let_go(struct child *child)
+{
+    close_ends(child);
+    child->pid = 0;
+    child->next = NULL;
+    child->previous = NULL;
+}
+
 static void block_signals(sigset_t *before)
 {
     sigset_t all;
@@ -91,8 +100,7 @@ static void after_fork_in_child(void)
     while (children != NULL) {
         struct child *child = children;
         children = child->next;
-        close_ends(child);
-        *child = (struct child){0};
+        let_go(child);
     }
     forking_child = false;
     pthread_mutex_unlock(&children_lock); /* held by the thread that forked, which is this one */
@@ -112,23 +120,21 @@ static enum iso_status refused(struct iso_fault *fault, const char *what, int er
 }
 
 /*
- * The request pipe. The parent keeps the reading end open as well: then a write to a dead child
- * cannot raise SIGPIPE in the user's program, whatever it has done to that signal. The writing end
- * does not block; a full pipe is waited for together with the child's death.
+ * Opens a pipe for requests, if there are to be any, and one for answers. Returns the system call
+ * that was refused, or NULL. Of the first the parent keeps the reading end open as well: then a
+ * write to a dead child cannot raise SIGPIPE in the user's program, whatever it has done to that
+ * signal. The writing end does not block; a full pipe is waited for together with the child's
+ * death.
  */
-static bool open_request_pipe(int ends[2])
+static const char *open_pipes(int request[2], int reply[2], bool requests)
 {
-    if (pipe2(ends, O_CLOEXEC) != 0) {
-        return false;
+    if (requests && pipe2(request, O_CLOEXEC) != 0) {
+        return "pipe2";
     }
-    if (fcntl(ends[1], F_SETFL, O_NONBLOCK) != 0) {
-        int error = errno;
-        close_fd(&ends[0]);
-        close_fd(&ends[1]);
-        errno = error;
-        return false;
+    if (requests && fcntl(request[1], F_SETFL, O_NONBLOCK) != 0) {
+        return "fcntl";
     }
-    return true;
+    return pipe2(reply, O_CLOEXEC) != 0 ? "pipe2" : NULL;
 }
 
 _Noreturn static void live(const struct child_life *life, pid_t parent, bool main_thread,
@@ -208,7 +214,7 @@ static void kill_group(pid_t pid)
     kill(pid, SIGKILL);
 }
 
-static void list(struct child *child, const struct child *born)
+static void remember(struct child *child, const struct child *born)
 {
     *child = *born;
     child->next = children;
@@ -228,13 +234,11 @@ enum iso_status spawn_child(struct child *child, const struct child_life *life,
     int request[2] = {-1, -1};
     int reply[2] = {-1, -1};
     struct child born = {.pid = -1, .pidfd = -1};
-    const char *what = NULL;
 
     sigset_t before;
     lock_children(&before);
-    if ((life->request == NULL && !open_request_pipe(request)) || pipe2(reply, O_CLOEXEC) != 0) {
-        what = "pipe2";
-    } else {
+    const char *what = open_pipes(request, reply, life->request == NULL);
+    if (what == NULL) {
         born.pid = fork_child(life, request, reply);
         what = born.pid < 0 ? "fork" : take_hold(&born, life->cpu);
     }
@@ -244,7 +248,7 @@ enum iso_status spawn_child(struct child *child, const struct child_life *life,
     born.request_write = request[1];
     born.reply_read = reply[0];
     if (what == NULL) {
-        list(child, &born);
+        remember(child, &born);
     } else {
         close_ends(&born);
     }
@@ -275,8 +279,7 @@ static void forget(struct child *child)
     if (child->next != NULL) {
         child->next->previous = child->previous;
     }
-    close_ends(child);
-    *child = (struct child){0};
+    let_go(child);
     unlock_children(&before);
 }
 
@@ -293,9 +296,9 @@ static int wait_for(const struct child *child, siginfo_t *info, int flags)
 /* Kills the child with its process group and collects it. Returns whether *info tells its end. */
 static bool kill_and_collect(const struct child *child, siginfo_t *info)
 {
-    /* Signals go by number, and that may be somebody else's once the child is collected, which the
-     * user's program may have done with waitpid(-1). Until then nobody else can have it, or its
-     * group's. */
+    /* Signals to a group go by number, and that may be somebody else's once the child is collected,
+     * which the user's program may have done with waitpid(-1). Until then it cannot. (Collected
+     * between the two lines below, it does no harm: numbers are given out in turn.) */
     if (child->pidfd < 0 || wait_for(child, info, WEXITED | WNOHANG | WNOWAIT) != 0) {
         return false;
     }
@@ -331,9 +334,8 @@ void bury_child(struct child *child, struct iso_fault *fault)
     siginfo_t info;
     bool known = kill_and_collect(child, &info);
     forget(child);
-    /* A large process takes its time to die. What ended it is not our SIGKILL then. */
-    bool our_doing = !died && (!known || info.si_status == SIGKILL);
-    if (our_doing) {
+    /* A large process takes its time to die; then it was not our SIGKILL that ended it. */
+    if (!died && (!known || (info.si_code != CLD_EXITED && info.si_status == SIGKILL))) {
         fault->violation = ISO_VIOLATION_PROTOCOL;
         fault->what = "the child ended its side of the conversation and lived on";
     } else if (known && info.si_code != CLD_EXITED) {

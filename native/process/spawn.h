@@ -8,12 +8,12 @@
 #include <sys/types.h>
 
 /*
- * Zero-initialised, or made by spawn_child(). All zero (pid 0) means that there is no child, which
- * is also what fork() in the user's program makes of it: the child belongs to the old process.
+ * Zero-initialised, or made by spawn_child(). pid 0 means that there is no child, which is also
+ * what fork() in the user's program makes of it: the child belongs to the old process.
  */
 struct child {
     pid_t pid;
-    int pidfd;
+    int pidfd;          /* -1: it was dead and collected by somebody else before we had it */
     int request_write;  /* non-blocking; -1 when there is no request pipe */
     int request_keeper; /* its other end, see spawn_child(); -1 likewise */
     int reply_read;
@@ -30,17 +30,18 @@ struct child_life {
     bool echo;                         /* serve no functions, send back what comes */
 };
 
-/* Starts *child (which must be all zero). On failure nothing is left behind and *fault says why. */
+/* Starts *child (whose pid must be 0). On failure nothing is left behind and *fault says why. */
 enum iso_status spawn_child(struct child *child, const struct child_life *life,
                             struct iso_fault *fault);
 
-/* Ends *child with everything that it forked, collects it, and leaves *child all zero. */
+/* Ends *child with its process group (all that it forked, unless that has left the group), and
+ * collects it. */
 void end_child(struct child *child);
 
 /*
- * The child's answer broke off: finds out why and ends the child as above. The reply pipe is closed
- * a moment before the exit status is there, so this waits a moment for it; a child that lives
- * on has closed its own end, which is a violation of the protocol.
+ * The child's answer broke off, or was a death note: finds out why and ends the child as above. The
+ * exit status is there only a moment later, so this waits up to 200 ms for it, whatever the call's
+ * time limit; a child that lives on has closed its own end or lied, which violates the protocol.
  */
 void bury_child(struct child *child, struct iso_fault *fault);
 

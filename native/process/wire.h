@@ -1,11 +1,12 @@
 /*
  * What crosses the pipes. Both ends run on one machine, so integers are in its byte order.
  *
- *   request   u64 index of the function | call number << 32     u64 length    the input's bytes
- *   answer    u64 code of the function  | call number << 32     u64 length    the output's bytes
+ *   request   u32 index of the function   u32 call number   u64 length   the input's bytes
+ *   answer    u32 code of the function    u32 call number   u64 length   the output's bytes
  *
  * The call number comes back as it went: an answer left over from an earlier call does not pass
- * for the answer of this one. A length with WIRE_NOTE set announces a death note instead of output.
+ * for the answer of this one. A length with WIRE_NOTE set announces a death note instead of output;
+ * its call number is the last call's, which may be over.
  */
 #ifndef PROCESS_WIRE_H
 #define PROCESS_WIRE_H
@@ -13,8 +14,8 @@
 #include <stdint.h>
 
 enum {
-    WIRE_HEADER = 16,    /* bytes */
-    WIRE_CHUNK = 4096,   /* header and what comes with it in one read; a pipe's page */
+    WIRE_HEADER = 16,  /* bytes */
+    WIRE_CHUNK = 4096, /* header and what comes with it in one read; a pipe's page */
 };
 
 #define WIRE_NOTE (UINT64_C(1) << 63)

@@ -1,0 +1,133 @@
+"""The C tests of native/, each as a test of pytest: once as they are, once under the sanitizers.
+
+The first test that asks for a build gets it, in `build/tests-native-*`, and runs with it all the C
+tests that pytest has selected. They are named by the `TEST(...)` lines of the programs beside this
+file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+import pytest
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parent.parent
+CONFIGURATIONS = {"plain": "OFF", "sanitized": "ON"}  # NATIVE_SANITIZE
+NAMES = sorted(
+    f"{source.stem}.{name}"
+    for source in HERE.glob("*.c")
+    for name in re.findall(r"^TEST\((\w+)\)$", source.read_text(), re.MULTILINE)
+)
+
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the build and for all C tests
+
+
+class Outcome(NamedTuple):
+    status: str
+    output: str
+
+
+class Suite:
+    """One configuration of the C tests: built when first asked for, then run as a whole."""
+
+    def __init__(self, configuration: str, names: set[str]) -> None:
+        self._configuration = configuration
+        self._names = names  # that pytest has selected
+        self._folder = PROJECT / "build" / f"tests-native-{configuration}"
+        self._outcomes: dict[str, Outcome] | None = None
+
+    def outcome(self, name: str) -> Outcome:
+        if self._outcomes is None:
+            self._outcomes = {}  # a build that fails is not tried again
+            self._build()
+            self._outcomes = self._run()
+        assert name in self._outcomes, f"ctest has not run {name}; did the build fail?"
+        return self._outcomes[name]
+
+    def _build(self) -> None:
+        configure = ["-S", PROJECT / "native", "-B", self._folder]
+        if not (self._folder / "CMakeCache.txt").exists() and shutil.which("ninja"):
+            configure += ["-G", "Ninja"]
+        _succeed(
+            *_tool("cmake"),
+            *configure,
+            "-DNATIVE_EXTENSION=OFF",
+            "-DNATIVE_TESTS=ON",
+            f"-DNATIVE_SANITIZE={CONFIGURATIONS[self._configuration]}",
+        )
+        _succeed(*_tool("cmake"), "--build", self._folder, "--parallel", str(_cpus()))
+
+    def _run(self) -> dict[str, Outcome]:
+        report = self._folder / "ctest.xml"
+        report.unlink(missing_ok=True)
+        selected = "|".join(re.escape(name) for name in sorted(self._names))
+        command = [*_tool("ctest"), "--test-dir", self._folder, "--output-junit", report]
+        if self._names != set(NAMES):
+            command += ["--tests-regex", f"^({selected})$"]
+        done = _run(*command, "--parallel", str(_cpus()))
+        assert report.exists(), done.stdout
+        return {
+            case.attrib["name"]: Outcome(case.attrib["status"], case.findtext("system-out", ""))
+            for case in ET.parse(report).getroot().iter("testcase")  # noqa: S314 - ctest's own
+        }
+
+
+@pytest.fixture(scope="module")
+def suites(request: pytest.FixtureRequest) -> dict[str, Suite]:
+    selected: dict[str, set[str]] = {configuration: set() for configuration in CONFIGURATIONS}
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.originalname == test_in_c.__name__:
+            selected[item.callspec.params["configuration"]].add(item.callspec.params["name"])
+    return {configuration: Suite(configuration, names) for configuration, names in selected.items()}
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_in_c(suites: dict[str, Suite], configuration: str, name: str) -> None:
+    outcome = suites[configuration].outcome(name)
+    if outcome.status == "notrun":
+        pytest.skip(outcome.output.strip() or "ctest has skipped it")
+    assert outcome.status == "run", f"{outcome.status}\n{outcome.output}"
+
+
+def test_every_program_is_built() -> None:
+    listed = (HERE / "CMakeLists.txt").read_text()
+    for program in {name.partition(".")[0] for name in NAMES}:
+        assert re.search(rf"\b{program}\b", listed), f"{program}.c is not in CMakeLists.txt"
+
+
+# ---- tools ----
+
+
+def _tool(name: str) -> list[str | Path]:
+    """Find cmake or ctest: in the path, or as the wheel `cmake` installs it."""
+    found = shutil.which(name)
+    if found:
+        return [found]
+    if importlib.util.find_spec("cmake") is None:
+        pytest.skip(f"needs {name}; on Debian and Ubuntu: sudo apt-get install cmake")
+    return [sys.executable, "-c", f"import cmake; cmake.{name}()"]
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+
+
+def _succeed(*command: str | Path) -> None:
+    done = _run(*command)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"

@@ -1,0 +1,111 @@
+/* Several threads, each with sandboxes of its own. */
+#include "sandbox.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { THREADS = 4, DURATION_MS = 1500 };
+
+static atomic_bool statuses_are_known = true;
+static uint64_t end_ms;
+
+static void check_violation_or_lost_status(struct answer answer, int signal)
+{
+    if (!statuses_are_known && answer.reply.fault.violation == ISO_VIOLATION_EXIT) {
+        CHECK_EXIT(answer, -1);
+    } else {
+        CHECK_SIGNAL(answer, signal);
+    }
+}
+
+static void *open_violate_close(void *number)
+{
+    uint8_t input[5000];
+    memset(input, *(int *)number, sizeof(input));
+    while (now_ms() < end_ms) {
+        FOR_EACH_WALL(wall)
+        {
+            struct box box = {.mechanism = wall};
+            open_box(&box);
+            for (int i = 0; i < 3; i++) {
+                CHECK_OUTPUT(&box, call(&box, benign_echo, input, sizeof(input)), input,
+                             sizeof(input));
+                check_violation_or_lost_status(call(&box, hostile_abort, NULL, 0), SIGABRT);
+                CHECK_OUTPUT(&box, call_within(&box, 5000 * MS, benign_echo, input, 100), input,
+                             100);
+                check_violation_or_lost_status(call_number(&box, hostile_raise, SIGKILL), SIGKILL);
+            }
+            CHECK_TIMEOUT(call_within(&box, MS, hostile_loop, NULL, 0));
+            close_box(&box);
+        }
+    }
+    return NULL;
+}
+
+static void run_threads(void (*meanwhile)(void))
+{
+#if defined(__SANITIZE_ADDRESS__)
+    skip("AddressSanitizer's allocator knows no fork() in a program with threads: the child hangs");
+#endif
+    pthread_t threads[THREADS];
+    int numbers[THREADS];
+    end_ms = now_ms() + DURATION_MS;
+    for (int i = 0; i < THREADS; i++) {
+        numbers[i] = i + 1;
+        CHECK(pthread_create(&threads[i], NULL, open_violate_close, &numbers[i]) == 0);
+    }
+    while (now_ms() < end_ms) {
+        meanwhile();
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+static void wait_a_little(void)
+{
+    sleep_ms(10);
+}
+
+TEST(threads_with_a_sandbox_each_do_not_disturb_one_another)
+{
+    run_threads(wait_a_little);
+}
+
+static void fork_a_copy_that_uses_a_sandbox(void)
+{
+    pid_t copy = fork();
+    CHECK(copy >= 0);
+    if (copy == 0) {
+        struct box box = {.mechanism = &iso_pipe};
+        open_box(&box);
+        CHECK_WORKS(&box);
+        close_box(&box);
+        CHECK(has_no_children());
+        _exit(0);
+    }
+    CHECK_EQUAL(exit_status_of(copy), 0);
+}
+
+TEST(threads_with_a_sandbox_each_bear_a_program_that_forks)
+{
+    run_threads(fork_a_copy_that_uses_a_sandbox);
+}
+
+static void collect_any_child(void)
+{
+    if (waitpid(-1, NULL, WNOHANG) <= 0) {
+        sleep_ms(0);
+    }
+}
+
+TEST(threads_with_a_sandbox_each_bear_a_program_that_collects_every_child)
+{
+    statuses_are_known = false;
+    run_threads(collect_any_child);
+}
