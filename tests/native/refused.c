@@ -4,6 +4,8 @@
  */
 #include "sandbox.h"
 
+#include "../../native/process/wire.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,9 +22,10 @@
 static struct {
     const char *call; /* fails with `error` */
     int error;
-    bool late_hold; /* pidfd_open comes late */
-    bool slow_look; /* ppoll looks at one descriptor, then long after at the next */
-    bool impatient; /* ppoll gives up waiting for a death */
+    bool late_hold;      /* pidfd_open comes late */
+    bool slow_look;      /* ppoll looks at one descriptor, then long after at the next */
+    bool impatient;      /* ppoll gives up waiting for a death */
+    bool always_in_time; /* ppoll finds something though the limit has passed */
 } fault;
 
 static bool fails(const char *call)
@@ -117,6 +120,9 @@ int __wrap_ppoll(struct pollfd *waits, nfds_t count, const struct timespec *limi
 {
     if (fails("ppoll")) {
         return -1;
+    }
+    if (fault.always_in_time) {
+        return poll(waits, count, 1000);
     }
     if (fault.impatient && count == 1) {
         sleep_ms(100);
@@ -258,6 +264,35 @@ TEST(a_child_that_takes_long_to_die_is_told_by_what_ended_it)
         CHECK_SIGNAL(call(&box, hostile_abort, NULL, 0), SIGABRT);
         CHECK_EXIT(call_number(&box, hostile_exit, 9), 9);
         fault.impatient = false;
+        CHECK_WORKS(&box);
+        close_box(&box);
+    }
+}
+
+static int answer_in_200_parts(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    (void)input;
+    (void)length;
+    (void)output;
+    struct wire_header header = {.call = 1, .length = 200};
+    int fd = answer_pipe();
+    ssize_t written = write(fd, &header, sizeof(header));
+    for (int i = 0; i < 200 && written > 0; i++) {
+        written = write(fd, "", 1);
+        sleep_ms(5);
+    }
+    return 1;
+}
+
+TEST(a_time_limit_holds_though_the_child_always_has_something_to_say)
+{
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = answer_in_200_parts};
+        open_box(&box);
+        fault.always_in_time = true;
+        CHECK_TIMEOUT(call_within(&box, 100 * MS, own_function, NULL, 0));
+        fault.always_in_time = false;
         CHECK_WORKS(&box);
         close_box(&box);
     }

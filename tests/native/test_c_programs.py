@@ -77,7 +77,7 @@ class Suite:
         assert report.exists(), done.stdout
         return {
             case.attrib["name"]: Outcome(case.attrib["status"], case.findtext("system-out", ""))
-            for case in ET.parse(report).getroot().iter("testcase")  # noqa: S314 - ctest's own
+            for case in ET.parse(report).getroot().iter("testcase")
         }
 
 

@@ -109,3 +109,40 @@ TEST(threads_with_a_sandbox_each_bear_a_program_that_collects_every_child)
     statuses_are_known = false;
     run_threads(collect_any_child);
 }
+
+static void *kill_again_and_again(void *unused)
+{
+    (void)unused;
+    struct box box = {.mechanism = &iso_pipe};
+    open_box(&box);
+    while (now_ms() < end_ms) {
+        uint64_t begin = now_ms();
+        CHECK_SIGNAL(call_number(&box, hostile_raise, SIGKILL), SIGKILL);
+        CHECK(now_ms() - begin < 1000);
+    }
+    close_box(&box);
+    return NULL;
+}
+
+TEST(a_copy_made_at_any_moment_holds_no_childs_pipe_open)
+{
+    enum { COPIES = 50 };
+    pid_t copies[COPIES];
+    pthread_t thread;
+    end_ms = now_ms() + 1000;
+    CHECK(pthread_create(&thread, NULL, kill_again_and_again, NULL) == 0);
+    for (int i = 0; i < COPIES; i++) {
+        copies[i] = fork();
+        CHECK(copies[i] >= 0);
+        if (copies[i] == 0) {
+            sleep_ms(3000);
+            _exit(0);
+        }
+        sleep_ms(10);
+    }
+    pthread_join(thread, NULL); /* or a call has waited for a copy to end */
+    for (int i = 0; i < COPIES; i++) {
+        kill(copies[i], SIGKILL);
+        exit_status_of(copies[i]);
+    }
+}
