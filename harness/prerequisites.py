@@ -37,7 +37,7 @@ def _refuse_old_python() -> None:
 if sys.version_info < (3, 11):  # noqa: UP036
     _refuse_old_python()
 
-GROUPS = ("build", "count")
+GROUPS = ("build", "count", "emulate")
 
 _VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -65,6 +65,13 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "strace": {"apt-get": ("strace",), "dnf": ("strace",), "pacman": ("strace",)},
     "valgrind": {"apt-get": ("valgrind",), "dnf": ("valgrind",), "pacman": ("valgrind",)},
+    "qemu-system-x86_64": {
+        "apt-get": ("qemu-system-x86",),
+        "dnf": ("qemu-system-x86",),
+        "pacman": ("qemu-system-x86",),
+    },
+    "busybox": {"apt-get": ("busybox-static",), "dnf": ("busybox",), "pacman": ("busybox",)},
+    "depmod": {"apt-get": ("kmod",), "dnf": ("kmod",), "pacman": ("kmod",)},
 }
 
 _INSTALL = {
@@ -143,7 +150,7 @@ def lacking(groups: Iterable[str]) -> list[Lack]:
 
     Args:
         groups: Of `GROUPS`: `build`, what building needs; `count`, what counting system calls and
-            instructions needs.
+            instructions needs; `emulate`, what the emulated machine needs.
 
     Raises:
         OSError: There is no place for temporary files.
@@ -156,6 +163,8 @@ def lacking(groups: Iterable[str]) -> list[Lack]:
         lacks.append(_try_venv())
     if "count" in wanted:
         lacks += [_try_strace(), _try_valgrind()]
+    if "emulate" in wanted:
+        lacks += [_look_for(name) for name in ("qemu-system-x86_64", "busybox", "depmod")]
     return [lack for lack in lacks if lack is not None]
 
 
@@ -256,6 +265,12 @@ def _try_valgrind() -> Lack | None:
         _gist(trial.stderr),
         remedy="See what `valgrind --tool=none true` says; a newer valgrind may know this CPU.",
     )
+
+
+def _look_for(program: str) -> Lack | None:
+    # depmod is for the administrator, whose programs are not on everybody's path.
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    return None if shutil.which(program, path=path) else Lack(program, "", program)
 
 
 def _gist(text: str) -> str:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "tables": "tables",
     "compare": "compare",
     "bounds": "bounds",
+    "emulate": "emulate",
     "doctor": "doctor",
 }
 
