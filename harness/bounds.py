@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import statistics
 import subprocess
 import tomllib
 from dataclasses import dataclass
@@ -132,18 +131,15 @@ def _instructions(mechanism: str) -> Callable[[], float]:
     return lambda: _per_call(count)
 
 
-# ---- ratios: in turns, so that what disturbs one disturbs the other ----
+# ---- ratios: in turns, so that what disturbs one disturbs the others ----
 
 _TURNS = 31
 
 
-def _in_turns(numerator: Callable[[], float], denominator: Callable[[], float]) -> float:
-    """Measure both by turns and return the ratio of the medians."""
-    tops, bottoms = [], []
-    for _ in range(_TURNS):
-        tops.append(numerator())
-        bottoms.append(denominator())
-    return statistics.median(tops) / statistics.median(bottoms)
+def _fastest(*timers: Callable[[], float]) -> list[float]:
+    """Time each by turns and return its least time, in seconds: what noise there is only adds."""
+    rounds = [[timer() for timer in timers] for _ in range(_TURNS)]
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 def _over_floor() -> float:
@@ -153,7 +149,8 @@ def _over_floor() -> float:
         registry.find("pipe-floor").open([empty]) as floor,
         registry.find("sandcrust-pipe").open([empty]) as pipe,
     ):
-        return _in_turns(_timer(pipe, empty, b"", loops), _timer(floor, empty, b"", loops))
+        walled, bare = _fastest(_timer(pipe, empty, b"", loops), _timer(floor, empty, b"", loops))
+    return walled / bare
 
 
 def _transfers() -> float:
@@ -163,37 +160,38 @@ def _transfers() -> float:
         workloads.find(name).function() for name in ("snappy-compress", "snappy-uncompress")
     )
     data = inputs.content("random", size)
-    loops = 20
+    loops = 10
     functions = [compress, uncompress]
     with (
         registry.find("none").open(functions) as none,
         registry.find("sandcrust-pipe").open(functions) as pipe,
     ):
         compressed = none.call(compress, data)
-
-        def added(function: ForeignFunction, argument: bytes) -> Callable[[], float]:
-            walled = _timer(pipe, function, argument, loops)
-            bare = _timer(none, function, argument, loops)
-            return lambda: walled() - bare()
-
-        return _in_turns(added(uncompress, compressed), added(compress, data))
+        walled_un, bare_un, walled_comp, bare_comp = _fastest(
+            _timer(pipe, uncompress, compressed, loops),
+            _timer(none, uncompress, compressed, loops),
+            _timer(pipe, compress, data, loops),
+            _timer(none, compress, data, loops),
+        )
+    return (walled_un - bare_un) / (walled_comp - bare_comp)
 
 
 def _harness_over_program() -> float:
     empty = workloads.find("switch").function()
     loops = 1_000_000
-    with registry.find("none").open([empty]) as none:
 
-        def program() -> float:
-            said = _run(_standalone("direct", loops, batches=3), "the project's build").stdout
-            return statistics.median(int(line) for line in said.split()) / 1e9
+    def program() -> float:
+        said = _run(_standalone("direct", loops, batches=3), "the project's build").stdout
+        return min(int(line) for line in said.split()) / 1e9
 
-        # On one core, which the program inherits: the two of a machine may differ.
-        pin = Pin("same-core")
-        try:
-            return _in_turns(_timer(none, empty, b"", loops), program)
-        finally:
-            pin.release()
+    # On one core, which the program inherits: the two of a machine may differ.
+    pin = Pin("same-core")
+    try:
+        with registry.find("none").open([empty]) as none:
+            harness, alone = _fastest(_timer(none, empty, b"", loops), program)
+    finally:
+        pin.release()
+    return harness / alone
 
 
 def _timer(sandbox: Any, function: ForeignFunction, data: bytes, loops: int) -> Callable[[], float]:

@@ -110,6 +110,24 @@ TEST(a_child_killed_in_the_middle_of_a_call_is_told)
     close_box(&box);
 }
 
+static int close_the_pipe_and_crash(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    close(answer_pipe());
+    return foreign(hostile_abort)(input, length, output);
+}
+
+TEST(a_child_that_cannot_leave_a_note_is_told_by_its_signal)
+{
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = close_the_pipe_and_crash};
+        open_box(&box);
+        CHECK_SIGNAL(call(&box, own_function, NULL, 0), SIGABRT);
+        CHECK_WORKS(&box);
+        close_box(&box);
+    }
+}
+
 /* ---- descendants ---- */
 
 static pid_t *descendant; /* shared with the child */
@@ -158,6 +176,29 @@ TEST(a_death_note_is_enough_where_a_descendant_holds_the_pipes_open)
         open_box(&box);
         CHECK_SIGNAL(call(&box, own_function, "s", 1), SIGSEGV);
         CHECK(ends_soon(*descendant));
+        CHECK_WORKS(&box);
+        close_box(&box);
+    }
+}
+
+static int survive_a_crash_of_its_child(const uint8_t *input, size_t length,
+                                        struct iso_bytes *output)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        foreign(hostile_abort)(input, length, output);
+    }
+    int status = exit_status_of(pid);
+    return status == 128 + SIGABRT ? foreign(benign_reverse)(input, length, output) : 1;
+}
+
+TEST(a_crash_of_what_a_foreign_function_forked_is_its_own_affair)
+{
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = survive_a_crash_of_its_child};
+        open_box(&box);
+        CHECK_OUTPUT(&box, call(&box, own_function, "abc", 3), "cba", 3);
         CHECK_WORKS(&box);
         close_box(&box);
     }
