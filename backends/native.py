@@ -184,9 +184,9 @@ class NativeSandbox(Sandbox):
         batch = ffi.new("struct iso_batch *", {"loops": loops})
         with self._calling(), ffi.from_buffer(data) as view:
             request = self._request(function, view, 0)
+            # An interrupted loop cannot go on; the next call cancels what it left.
             status = self._mechanism.loop(self._sandbox, request, batch)
             if status == lib.ISO_INTERRUPTED:
-                self._mechanism.cancel(self._sandbox)
                 raise InterruptedError(errno.EINTR, "a signal interrupted the timed loop")
             last = self._result(function, status, ffi.addressof(batch, "last"))
         return Batch(batch.elapsed_ns / 1e9, last)

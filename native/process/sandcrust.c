@@ -97,7 +97,8 @@ static enum iso_status fork_open(const struct iso_options *options, struct iso_s
 static enum iso_status run(struct iso_sandbox *sandbox, struct iso_reply *reply)
 {
     enum iso_status status = exchange_run(&sandbox->exchange, &sandbox->child, reply);
-    if (status == ISO_VIOLATION && !sandbox->respawn) {
+    /* The system's refusal in the middle of a call costs the child as well. */
+    if ((status == ISO_VIOLATION || status == ISO_SYSTEM_ERROR) && !sandbox->respawn) {
         sandbox->dead = true;
     }
     if (sandbox->one_shot && status != ISO_INTERRUPTED) {

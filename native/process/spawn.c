@@ -54,28 +54,19 @@ static void let_go(struct child *child)
     child->previous = NULL;
 }
 
-static void block_signals(sigset_t *before)
+/* *before is the signal mask to put back. */
+static void lock_children(sigset_t *before)
 {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, before); /* fails only for an operation that is none */
-}
-
-static void restore_signals(const sigset_t *before)
-{
-    pthread_sigmask(SIG_SETMASK, before, NULL);
-}
-
-static void lock_children(sigset_t *before)
-{
-    block_signals(before);
     pthread_mutex_lock(&children_lock);
 }
 
 static void unlock_children(const sigset_t *before)
 {
     pthread_mutex_unlock(&children_lock);
-    restore_signals(before);
+    pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
 /* ---- fork(), ours and the user's ---- */

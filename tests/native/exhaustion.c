@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 /* Lets this process open `count` descriptors more than it has; -1: as many as before. */
 static void allow_descriptors(int count)

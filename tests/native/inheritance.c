@@ -1,7 +1,6 @@
 /* What the child has of the process that it was forked from, and what not. */
 #include "sandbox.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>

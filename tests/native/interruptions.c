@@ -1,12 +1,9 @@
 /* A signal handler of the caller's program runs while a call waits. */
 #include "sandbox.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 enum { LARGE = 16 << 20 };
 

@@ -1,12 +1,10 @@
 /* The timed loops: as many calls as asked for, and an end at the first that goes wrong. */
 #include "sandbox.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 static const struct iso_mechanism *const mechanisms[] = {&iso_direct, &iso_pipe, &iso_fork};
 

@@ -3,8 +3,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static volatile pid_t *child_id; /* shared with the child */

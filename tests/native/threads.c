@@ -1,7 +1,6 @@
 /* Several threads, each with sandboxes of its own. */
 #include "sandbox.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>

@@ -1,7 +1,6 @@
 /* Every way that a foreign function goes wrong is told apart, and the next call is right. */
 #include "sandbox.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
