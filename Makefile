@@ -74,7 +74,7 @@ venv: .make/installed ## build and install into .venv; the other targets do it a
 .PHONY: clean
 clean: ## remove what was built and cached; keep .venv and results
 	rm -rf build dist *.egg-info .make .hypothesis .pytest_cache .mypy_cache .ruff_cache
-	find harness backends tests notebooks -name __pycache__ -exec rm -rf {} +
+	find $(wildcard harness backends tests notebooks) -name __pycache__ -exec rm -rf {} +
 
 .PHONY: distclean
 distclean: clean ## remove .venv, too; keep results

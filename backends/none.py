@@ -34,7 +34,7 @@ BACKENDS = (
     ),
     NoIsolation(
         name="none-default-malloc",
-        summary="No wall, and glibc's defaults: a large buffer is mapped and unmapped every call.",
+        summary="No wall, and glibc's defaults, which may map and unmap a large buffer every call.",
         mechanism="none",
         native_loop=True,
         kind="baseline",

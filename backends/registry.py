@@ -61,7 +61,7 @@ def _load() -> tuple[tuple[Backend, ...], tuple[Broken, ...]]:
                 if backend.name in found:
                     raise ValueError(f"the backend name {backend.name!r} is taken")  # noqa: TRY301
                 found[backend.name] = backend
-        except Exception as error:  # noqa: BLE001 - whatever foreign code raises is its report
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever foreign code raises is its report
             bad.append(Broken(f"{entry.name} = {entry.value}", f"{type(error).__name__}: {error}"))
     order = {"baseline": 0, "reference": 1, "wall": 2}
     backends = sorted(found.values(), key=lambda b: (order[b.kind], b.name))

@@ -29,12 +29,14 @@ class Bound:
         what: What is measured.
         kind: `count` is exact; `ratio` is of wall-clock times.
         bound: The largest value that is fine.
+        least: The smallest value that is.
     """
 
     name: str
     what: str
     kind: Literal["count", "ratio"]
     bound: float
+    least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether the figure was measured and is within its bound."""
-        return self.value is not None and self.value <= self.bound.bound
+        return self.value is not None and self.bound.least <= self.value <= self.bound.bound
 
 
 class CannotMeasureError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -171,8 +172,9 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         raise PlanError(str(error)) from error
 
     options = (*chosen.pyperf, *pyperf)
-    pyperf_arguments(options)
-    here, unavailable = _split(wanted)
+    arguments = pyperf_arguments(options)
+    with _placed_as_workers(arguments.affinity):
+        here, unavailable = _split(wanted)
     cells = [
         cell
         for workload in dict.fromkeys(tasks)
@@ -185,6 +187,33 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
     return Plan(
         preset=preset, cells=tuple(cells), unavailable=tuple(unavailable), pyperf=tuple(options)
     )
+
+
+@contextlib.contextmanager
+def _placed_as_workers(affinity: str | None) -> Iterator[None]:
+    """Have, for a while, the CPUs that pyperf's workers will have: some walls need two.
+
+    Raises:
+        PlanError: They are not among this process's.
+    """
+    if not affinity:
+        yield
+        return
+    from pyperf._cpu_utils import parse_cpu_list
+
+    before = os.sched_getaffinity(0)
+    try:
+        wanted = set(parse_cpu_list(affinity))
+    except ValueError:
+        wanted = set()
+    if not wanted or not wanted <= before:
+        allowed = ",".join(str(cpu) for cpu in sorted(before))
+        raise PlanError(f"--affinity={affinity}: must be a list out of the CPUs {allowed}")
+    os.sched_setaffinity(0, wanted)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _split(backends: Sequence[Backend]) -> tuple[list[Backend], list[Unavailable]]:

@@ -30,6 +30,7 @@ FIGURE_3 = ("snappy-compress", "snappy-uncompress")
 
 _FAILURES_SHOWN = 6
 _LONGEST_REASON = 160  # characters: three lines of a narrow figure
+_NOISY = 0.2  # standard deviation over mean
 
 
 def notes(run: Run, rows: pd.DataFrame, workloads: Collection[str]) -> list[str]:
@@ -56,6 +57,12 @@ def notes(run: Run, rows: pd.DataFrame, workloads: Collection[str]) -> list[str]
         lines.append("Python level: timed from Python, the binding's cost included.")
     lines += _missing(run, rows)
     lines += _failed(run, workloads)
+    noisy = rows[rows["std"] > _NOISY * rows["mean"]]
+    if len(noisy):
+        lines.append(
+            f"Noisy, with a standard deviation over {_NOISY:.0%} of the mean: {len(noisy)} of "
+            f"{len(rows)} means; see the tables."
+        )
     if run.warnings:
         lines.append(f"Warnings about noise: {len(run.warnings)}; they are in run.json.")
     return lines

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.plan import Plan, make_plan
+import msgspec
+
+from harness.plan import Cell, Plan, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,3 +34,9 @@ def tiny_plan(backends: Sequence[str] = ("none", "sandcrust-pipe")) -> Plan:
         sizes=[64],
         pyperf=FAST,
     )
+
+
+def broken_plan() -> Plan:
+    plan = tiny_plan()
+    broken = Cell(backend="no-such-backend", workload="switch")
+    return msgspec.structs.replace(plan, cells=(plan.cells[0], broken, plan.cells[1]))

@@ -63,12 +63,17 @@ def _print_json(outcomes: list[bounds.Outcome]) -> None:
             "kind": outcome.bound.kind,
             "value": outcome.value,
             "bound": outcome.bound.bound,
+            "least": outcome.bound.least,
             "ok": outcome.ok,
             "problem": outcome.problem,
         }
         for outcome in outcomes
     ]
     click.echo(json.dumps(rows, indent=2))
+
+
+def _range(bound: bounds.Bound) -> str:
+    return f"{bound.least:g} to {bound.bound:g}" if bound.least else f"{bound.bound:g}"
 
 
 def _print(outcomes: list[bounds.Outcome]) -> None:
@@ -84,5 +89,5 @@ def _print(outcomes: list[bounds.Outcome]) -> None:
         what = f"{outcome.bound.what} ({outcome.bound.kind})"
         if outcome.problem:
             what += f"\nnot measured: {outcome.problem}"
-        table.add_row(outcome.bound.name, value, f"{outcome.bound.bound:g}", verdict, what)
+        table.add_row(outcome.bound.name, value, _range(outcome.bound), verdict, what)
     Console().print(table)

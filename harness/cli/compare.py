@@ -26,8 +26,9 @@ Examples:
 def command(reference: Path, changed: Path, pyperf: tuple[str, ...]) -> None:
     """Compare the runs REFERENCE and CHANGED cell by cell, with pyperf's test of significance.
 
-    A difference is called significant by Student's two-sample t-test at 95 %. The last line is the
-    geometric mean of the ratios over all cells that both runs have.
+    A difference is called significant by Student's two-sample t-test at 95 %. Its values are
+    taken as independent, which those of one process are not: with few processes it calls noise
+    significant. A row gives the geometric mean of the ratios over all cells that both runs have.
     """
     from harness.run import load_benchmarks
 

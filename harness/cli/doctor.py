@@ -20,7 +20,7 @@ def command() -> None:
     styles = {"ok": "green", "warn": "yellow", "bad": "red"}
     table = Table(show_lines=False)
     for column in ("", "what", "finding", "what to do"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for check in doctor.diagnose().checks:
         style = styles[check.verdict]
         table.add_row(f"[{style}]{check.verdict}[/]", check.name, check.finding, check.remedy)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from harness import run as running
 from harness import storage
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from harness.plan import Cell, Plan
+    from harness.results import Run
 
 _LATEST = "latest"
 
@@ -65,10 +67,7 @@ def command(plan: Plan, *, results: Path, name: str, resume: str | None, no_figu
     """
     console = Console()
     folder = results
-    if "/" in name or name in {".", ".."}:
-        bad_input(f"--name {name!r}: a folder's name, without slashes; --results says where")
-    if resume is not None and planning.given():
-        bad_input(f"--resume goes on with the stored plan; leave out {', '.join(planning.given())}")
+    _check_choice(name, resume)
     try:
         folder = _folder(plan, results, name, resume, console)
         signal.signal(signal.SIGTERM, _stop)
@@ -98,6 +97,15 @@ def command(plan: Plan, *, results: Path, name: str, resume: str | None, no_figu
         sys.exit(1)
 
 
+def _check_choice(name: str, resume: str | None) -> None:
+    if "/" in name or name in {".", ".."}:
+        bad_input(f"--name {name!r}: a folder's name, without slashes; --results says where")
+    if resume is not None and name:
+        bad_input("--resume goes on with a run that has its name; leave out --name")
+    if resume is not None and planning.given():
+        bad_input(f"--resume goes on with the stored plan; leave out {', '.join(planning.given())}")
+
+
 def _folder(plan: Plan, results: Path, name: str, resume: str | None, console: Console) -> Path:
     """Make the run's folder, or find the one to go on with."""
     if resume is None:
@@ -123,12 +131,30 @@ def _draw(folder: Path, console: Console) -> bool:
     except OSError as error:
         click.echo(f"cannot write {error.filename or folder}: {error.strerror}", err=True)
         return False
+    _summarise(run, console)
     console.print(f"Tables:  {folder / 'tables'} ({len(written)} files)", highlight=False)
     console.print(f"Figures: {folder / 'figures'}", markup=False, highlight=False)
     for path in drawn:
         if path.suffix == ".png":
             console.print(f"  {path}", markup=False, highlight=False, soft_wrap=True)
     return True
+
+
+def _summarise(run: Run, console: Console) -> None:
+    """Print what a call of an empty function costs, if that was measured."""
+    from harness import tables
+
+    figure2 = tables.figure2_table(run)
+    _, cells = figure2.parts[0]
+    if figure2.rows.empty:
+        return
+    summary = Table(title="An empty call", title_justify="left")
+    columns = [cells.columns[0], "mean", "95 % low", "95 % high", cells.columns[-3]]
+    for column in columns:
+        summary.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in cells[columns].itertuples(index=False):
+        summary.add_row(*map(str, row))
+    console.print(summary)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

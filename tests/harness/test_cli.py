@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import run
 from harness.cli import _COMMANDS
-from small_runs import FAST
+from small_runs import FAST, broken_plan
 
 
 def isobench(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
@@ -45,6 +46,8 @@ def test_the_console_command_is_the_module() -> None:
         (["run", "--frobnicate"], "frobnicate"),
         (["run", "--", "--frobnicate"], "frobnicate"),
         (["run", "--", "--output=x"], "--output"),
+        (["run", "--", "--affinity=4096"], "--affinity=4096"),
+        (["run", "--resume", "nowhere", "--name", "x"], "--name"),
         (["run", "--resume", "nowhere"], "nowhere"),
         (["run", "--resume", "--results", "."], "no unfinished run"),
         (["plan", "--content", "images"], "images"),
@@ -123,17 +126,20 @@ def test_a_run_ends_with_figures_and_tables_and_says_where(tmp_path: Path) -> No
 
 
 def test_a_failed_cell_is_exit_code_1_and_the_rest_is_there(tmp_path: Path) -> None:
-    # One CPU in the workers only: the plan, made with two, has cells that cannot open.
-    done = isobench(
-        "run", "--results", tmp_path, "--backend", "none", "--backend",
-        "sandcrust-pipe-other-core", "--workload", "switch", "--preset", "smoke", "--",
-        *FAST, f"--affinity={min(os.sched_getaffinity(0))}",
-    )  # fmt: skip
+    folder = run.new_run(broken_plan(), tmp_path)
+    done = isobench("run", "--resume", folder)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "switch/sandcrust-pipe-other-core: OSError" in done.stderr
+    assert "switch/no-such-backend: LookupError" in done.stderr
     assert "--resume" in done.stderr
-    [folder] = tmp_path.iterdir()
     assert list((folder / "figures").glob("*.png"))
+
+
+def test_a_wall_that_pyperfs_cpus_do_not_allow_is_unavailable() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    done = isobench("plan", "--json", "--preset", "smoke", "--", f"--affinity={cpu}")
+    plan = json.loads(done.stdout)
+    assert "sandcrust-pipe-other-core" in [u["backend"] for u in plan["unavailable"]]
+    assert "sandcrust-pipe-other-core" not in [cell["backend"] for cell in plan["cells"]]
 
 
 def test_a_results_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:

@@ -9,14 +9,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import psutil
 import pyperf
 import pytest
 
 from harness import run, storage
-from harness.plan import Cell, Plan
-from small_runs import FAST, Silent, tiny_plan
+from small_runs import FAST, Silent, broken_plan, tiny_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,12 +126,6 @@ def test_killing_a_run_leaves_no_process_behind(tmp_path: Path) -> None:
     process.wait()
     _, alive = psutil.wait_procs(descendants, timeout=5)
     assert alive == []
-
-
-def broken_plan() -> Plan:
-    plan = tiny_plan()
-    broken = Cell(backend="no-such-backend", workload="switch")
-    return msgspec.structs.replace(plan, cells=(plan.cells[0], broken, plan.cells[1]))
 
 
 def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(tmp_path: Path, silent: Silent) -> None:
