@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from backends import native, registry
-from backends.contract import Backend, ForeignFunction
+from backends import registry
+from backends.contract import Backend
+from parts import Functions, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,33 +45,9 @@ def _available(request: pytest.FixtureRequest) -> None:
         pytest.skip(f"{backend.name}: {availability.reason}. {availability.remedy}")
 
 
-class Functions:
-    """Foreign functions by their names: `functions.benign("echo")`."""
-
-    EMPTY = ForeignFunction(native.WORKLOADS, "foreign_empty")
-    COMPRESS = ForeignFunction(native.WORKLOADS, "foreign_compress")
-    UNCOMPRESS = ForeignFunction(native.WORKLOADS, "foreign_uncompress")
-
-    @staticmethod
-    def benign(name: str) -> ForeignFunction:
-        return ForeignFunction(native.BENIGN, f"benign_{name}")
-
-    @staticmethod
-    def hostile(name: str) -> ForeignFunction:
-        return ForeignFunction(native.HOSTILE, f"hostile_{name}")
-
-
 @pytest.fixture
 def functions() -> Functions:
     return Functions()
-
-
-class Resources(NamedTuple):
-    """What this process holds: open descriptors, child processes, resident memory in bytes."""
-
-    descriptors: int
-    children: int
-    memory: int
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from backends.sandcrust import Sandcrust
-    from conftest import Functions, Resources
+    from parts import Functions, Resources
 
 
 @pytest.fixture(params=["pipe", "fork"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backends import registry
 from backends.contract import ForeignError, ViolationError, ViolationKind
-from conftest import Functions
+from parts import Functions
 
 if TYPE_CHECKING:
     from backends.sandcrust import Sandcrust

@@ -30,7 +30,7 @@ from backends.contract import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Functions, Resources
+    from parts import Functions, Resources
 
 MEBIBYTE = 1 << 20
 
