@@ -8,11 +8,12 @@ import psutil
 import pytest
 
 from backends import registry
-from backends.contract import Backend
 from parts import Functions, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from backends.contract import Backend
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
