@@ -10,3 +10,5 @@ static const struct iso_mechanism *const mechanism_direct = &iso_direct;
 static const struct iso_mechanism *const mechanism_pipe = &iso_pipe;
 static const struct iso_mechanism *const mechanism_fork = &iso_fork;
 static const struct iso_mechanism *const mechanism_floor = &iso_floor;
+static const struct iso_mechanism *const mechanism_domain = &iso_domain;
+static const struct iso_mechanism *const mechanism_domain_view = &iso_domain_view;

@@ -86,7 +86,20 @@ class ViolationKind(Enum):
 class Fault:
     """What is known of a violation; None is unknown.
 
-    Address, instruction and access are what the sandboxed side said of itself and may be forged.
+    What a process wall says of address, instruction and access is what the sandboxed side said of
+    itself and may be forged.
+
+    Attributes:
+        kind: How the call ended.
+        signal: The signal's number.
+        exit_code: The status that the code exited with.
+        address: The address that was accessed.
+        instruction: The address of the instruction that did it.
+        access: What it did there.
+        protection_key: The key that refused the access.
+        system_call: The number of the system call that was refused.
+        symbol: The function that the instruction lies in, with its offset and library.
+        detail: More, in words.
     """
 
     kind: ViolationKind
@@ -95,6 +108,9 @@ class Fault:
     address: int | None = None
     instruction: int | None = None
     access: Literal["read", "write", "execute"] | None = None
+    protection_key: int | None = None
+    system_call: int | None = None
+    symbol: str | None = None
     detail: str | None = None
 
     def __str__(self) -> str:
@@ -107,10 +123,17 @@ class Fault:
             status = "an unknown status" if self.exit_code is None else f"status {self.exit_code}"
             return f"ended its process with {status}"
         text = f"died of {_signal_name(self.signal)}"
+        if self.detail is not None:
+            text += f" ({self.detail})"
+        if self.system_call is not None:
+            text += f" by system call {self.system_call}"
         if self.address is not None:
             text += f" at {self.access or 'access'} of address {self.address:#x}"
+        if self.protection_key is not None:
+            text += f" behind protection key {self.protection_key}"
         if self.instruction is not None:
-            text += f" (instruction {self.instruction:#x})"
+            text += f" (instruction {self.instruction:#x}"
+            text += f", {self.symbol})" if self.symbol else ")"
         return text
 
 
@@ -167,11 +190,19 @@ class Guarantees:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a backend works on this machine; if not, why, and what would make it."""
+    """Whether a backend works on this machine; if not, why, and what would make it.
+
+    Attributes:
+        available: It works.
+        reason: Why not.
+        remedy: What would make it.
+        emulated: It works in the emulated machine (`isobench emulate`), which the harness may use.
+    """
 
     available: bool
     reason: str = ""
     remedy: str = ""
+    emulated: bool = False
 
     @classmethod
     def yes(cls) -> Availability:
@@ -179,9 +210,9 @@ class Availability:
         return cls(available=True)
 
     @classmethod
-    def no(cls, reason: str, remedy: str) -> Availability:
+    def no(cls, reason: str, remedy: str, *, emulated: bool = False) -> Availability:
         """Say that it does not: a reason and a remedy that a person can act on."""
-        return cls(available=False, reason=reason, remedy=remedy)
+        return cls(available=False, reason=reason, remedy=remedy, emulated=emulated)
 
 
 class Sandbox(ABC):
@@ -190,7 +221,7 @@ class Sandbox(ABC):
     @abstractmethod
     def call(
         self, function: ForeignFunction, data: BytesLike = b"", *, timeout: float | None = None
-    ) -> bytes:
+    ) -> bytes | memoryview:
         """Run a foreign function.
 
         Args:
@@ -199,7 +230,8 @@ class Sandbox(ABC):
             timeout: Limit in seconds of wall-clock time; None for none.
 
         Returns:
-            The function's output.
+            The function's output: bytes, or from backends that say so a read-only memoryview of
+            the sandbox's own memory, which later calls of hostile code may change.
 
         Raises:
             ForeignError: The function returned an error code.

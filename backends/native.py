@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,6 +109,74 @@ def keep_buffers_mapped() -> bool:
     return bool(lib.iso_keep_buffers_mapped())
 
 
+class _Names:
+    """Functions by name, as struct iso_symbol wants them."""
+
+    def __init__(self, functions: Sequence[ForeignFunction]) -> None:
+        self._texts = [
+            (ffi.new("char[]", os.fsencode(f.library)), ffi.new("char[]", f.symbol.encode()))
+            for f in functions
+        ]
+        self.table = ffi.new("struct iso_symbol[]", self._texts)
+
+
+class _Views:
+    """The results of a sandbox that are read where they lie.
+
+    A view may be dropped in any thread and at any time, also in the middle of a call: it is only
+    noted then, and released before the next call.
+    """
+
+    def __init__(self, mechanism: Any) -> None:
+        self._mechanism = mechanism
+        self._dropped: deque[Any] = deque()
+        self._lock = threading.Lock()
+        self._count = 0
+        self._closing: Any = None
+
+    def view(self, output: Any) -> memoryview:
+        """Make a read-only view of a result, which is released with it."""
+        if output.data == ffi.NULL:
+            return memoryview(b"")
+        kept = ffi.new("struct iso_bytes *", {"data": output.data, "length": output.length})
+        self._count += 1
+        owner = ffi.gc(output.data, lambda _: self._drop(kept))
+        return memoryview(ffi.buffer(owner, output.length)).toreadonly()
+
+    def _drop(self, output: Any) -> None:
+        self._dropped.append(output)
+        if self._closing is not None:
+            self._finish()
+
+    def release_dropped(self, sandbox: Any) -> None:
+        """Release what was dropped. Between calls."""
+        while True:
+            try:
+                output = self._dropped.popleft()
+            except IndexError:
+                return
+            self._mechanism.release(sandbox, output)
+            self._count -= 1
+
+    def close(self, sandbox: Any) -> None:
+        """Close the sandbox, now or with the last view."""
+        self._closing = sandbox
+        self._finish()
+
+    def _finish(self) -> None:
+        # Not blocking: whoever holds the lock sees what was dropped meanwhile.
+        while self._closing is not None and len(self._dropped) == self._count:
+            if not self._lock.acquire(blocking=False):
+                return
+            try:
+                sandbox, self._closing = self._closing, None
+                if sandbox is not None:
+                    self.release_dropped(sandbox)
+                    self._mechanism.close(sandbox)
+            finally:
+                self._lock.release()
+
+
 class NativeSandbox(Sandbox):
     """A sandbox of a native mechanism.
 
@@ -118,6 +187,9 @@ class NativeSandbox(Sandbox):
         time_limit: Whether the mechanism can limit a call in time.
         respawn: Whether the next call after a violation starts afresh.
         max_output_length: A longer result, in bytes, is a violation.
+        views: Results are read-only memoryviews of the sandbox's memory. A result is released with
+            its last view; the sandbox, when closed, lasts until then.
+        allow_syscalls: Foreign code may make system calls, where the mechanism can refuse them.
 
     Raises:
         OSError: The system refused, or a library or symbol is not there.
@@ -132,20 +204,30 @@ class NativeSandbox(Sandbox):
         time_limit: bool = False,
         respawn: bool = True,
         max_output_length: int = MAX_OUTPUT_LENGTH,
+        views: bool = False,
+        allow_syscalls: bool = False,
     ) -> None:
         self._sandbox: Any = None
+        self._views = _Views(mechanism) if views else None
         self._lock = threading.RLock()
         self._busy = False
         self._mechanism = mechanism
         self._time_limit = time_limit
         self._index = {function: i for i, function in enumerate(functions)}
-        table = ffi.new("iso_function *[]", [resolve(function) for function in functions])
+        names = _Names(functions)
+        table = (
+            ffi.NULL
+            if mechanism.loads_libraries
+            else ffi.new("iso_function *[]", [resolve(function) for function in functions])
+        )
         self._pin = Pin(placement)
         options = ffi.new(
             "struct iso_options *",
             {
                 "functions": table,
+                "symbols": names.table,
                 "function_count": len(functions),
+                "allow_syscalls": allow_syscalls,
                 "sandbox_cpu": -1 if self._pin.sandbox_cpu is None else self._pin.sandbox_cpu,
                 "respawn": respawn,
                 "max_output_length": max_output_length,
@@ -165,7 +247,7 @@ class NativeSandbox(Sandbox):
 
     def call(
         self, function: ForeignFunction, data: BytesLike = b"", *, timeout: float | None = None
-    ) -> bytes:
+    ) -> bytes | memoryview:
         """Run a foreign function; see `Sandbox.call`."""
         if timeout is not None and not self._time_limit:
             raise UnsupportedError("this backend cannot limit a call in time; call without timeout")
@@ -176,7 +258,11 @@ class NativeSandbox(Sandbox):
         reply = ffi.new("struct iso_reply *")
         with self._calling(), ffi.from_buffer(data) as view:
             request = self._request(function, view, nanoseconds)
+            if self._views is not None:
+                self._views.release_dropped(self._sandbox)
             status = self._run(request, reply)
+            if status == lib.ISO_OK and self._views is not None:
+                return self._views.view(reply.output)
             return self._result(function, status, reply)
 
     def timed_loop(self, function: ForeignFunction, data: BytesLike, loops: int) -> Batch:
@@ -215,8 +301,11 @@ class NativeSandbox(Sandbox):
             sandbox, self._sandbox = self._sandbox, None
             if sandbox is not None:
                 _open.discard(self)
-                self._mechanism.close(sandbox)
                 self._pin.release()
+                if self._views is None:
+                    self._mechanism.close(sandbox)
+                else:
+                    self._views.close(sandbox)
 
     def __del__(self) -> None:
         """Close what was forgotten, and say so."""
@@ -280,6 +369,8 @@ class NativeSandbox(Sandbox):
             raise ForeignError(function.symbol, reply.foreign_code)
         if status == lib.ISO_VIOLATION:
             raise ViolationError(function.symbol, _fault(reply.fault))
+        if status == lib.ISO_BUSY:
+            raise SandboxBusyError("the sandbox, or another of this thread's, is in a call")
         if status == lib.ISO_DEAD:
             raise SandboxDeadError("a violation ended this sandbox, and it must not start again")
         if status == lib.ISO_SYSTEM_ERROR:
@@ -299,8 +390,26 @@ def _fault(fault: Any) -> Fault:
         address=fault.address if fault.address_known else None,
         instruction=fault.instruction or None,
         access=_ACCESSES.get(fault.access),
+        protection_key=fault.protection_key if fault.protection_key_known else None,
+        system_call=fault.system_call if fault.system_call_known else None,
+        symbol=_symbol(fault.instruction),
         detail=_text(fault.what),
     )
+
+
+def _symbol(address: int) -> str | None:
+    """Name the function that an address of this process lies in, as NAME+OFFSET in LIBRARY.
+
+    The address is only looked up, in the tables of what is loaded: it may be anything.
+    """
+    info = ffi.new("Dl_info *")
+    if address == 0 or not lib.dladdr(ffi.cast("void *", address), info):
+        return None
+    library = Path(os.fsdecode(ffi.string(info.dli_fname))).name if info.dli_fname else "?"
+    if info.dli_sname == ffi.NULL:
+        return f"{library}+{address - int(ffi.cast('uintptr_t', info.dli_fbase)):#x}"
+    offset = address - int(ffi.cast("uintptr_t", info.dli_saddr))
+    return f"{ffi.string(info.dli_sname).decode(errors='replace')}+{offset:#x} in {library}"
 
 
 def _system_error(fault: Any) -> OSError:

@@ -38,6 +38,7 @@ enum iso_status {
     ISO_DEAD = 4,          /* an earlier violation ended this sandbox and it must not respawn */
     ISO_BAD_ARGUMENT = 5,  /* no such function, or no call to resume */
     ISO_SYSTEM_ERROR = 6,  /* the system refused: fault.system_errno, fault.what */
+    ISO_BUSY = 7,          /* the sandbox, or this thread's other one, is in a call */
 };
 
 enum iso_violation {
@@ -64,11 +65,17 @@ struct iso_fault {
     int signal;       /* signal number, or 0 */
     int exit_code;    /* exit status, or -1 */
     int system_errno; /* errno of the refused system call, or 0 */
-    const char *what; /* static string: the system call, or the rule that was broken; or NULL */
+    /* The system call, or the rule that was broken; or NULL. A static string; but of open(), one
+     * that is valid until this thread's next open(). */
+    const char *what;
     enum iso_access access;
     bool address_known;   /* address means something */
     uint64_t address;     /* the address that was accessed */
     uint64_t instruction; /* the address of the instruction that did it, or 0 */
+    bool protection_key_known; /* a protection key refused the access: this one */
+    int protection_key;
+    bool system_call_known; /* a system call was refused: this one */
+    int system_call;
 };
 
 struct iso_request {
@@ -86,9 +93,17 @@ struct iso_reply {
     struct iso_fault fault;  /* after ISO_VIOLATION and ISO_SYSTEM_ERROR */
 };
 
+/* A function by name, for mechanisms that load libraries themselves. */
+struct iso_symbol {
+    const char *library; /* a path, or a name that the dynamic loader finds */
+    const char *name;
+};
+
 struct iso_options {
-    iso_function *const *functions; /* borrowed until close */
+    iso_function *const *functions;   /* borrowed for the time of open(); or, where the */
+    const struct iso_symbol *symbols; /* mechanism loads libraries, these */
     size_t function_count;
+    bool allow_syscalls;    /* foreign code may make system calls: a weaker wall */
     int sandbox_cpu;          /* CPU that the sandboxed side is pinned to; -1: wherever */
     bool respawn;             /* after a violation the next call starts a new child */
     size_t max_output_length; /* a longer result is a violation */
@@ -105,6 +120,7 @@ struct iso_sandbox; /* each mechanism has its own */
 
 struct iso_mechanism {
     const char *name;
+    bool loads_libraries; /* open() takes symbols, not functions */
 
     /* Opens a sandbox. On failure *sandbox is NULL and *fault says why. */
     enum iso_status (*open)(const struct iso_options *options, struct iso_sandbox **sandbox,
@@ -141,6 +157,10 @@ extern const struct iso_mechanism iso_direct; /* no wall */
 extern const struct iso_mechanism iso_pipe;   /* a persistent forked child behind two pipes */
 extern const struct iso_mechanism iso_fork;   /* a forked child for each call */
 extern const struct iso_mechanism iso_floor;  /* no function at all: the two pipes, bare */
+extern const struct iso_mechanism iso_domain; /* a protection key; the result is copied out */
+/* The same, and the result is where the domain wrote it, until release(): it cannot be written by
+ * the caller, and the domain's later calls may change it. */
+extern const struct iso_mechanism iso_domain_view;
 #pragma GCC visibility pop
 
 #endif

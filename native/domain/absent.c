@@ -1,0 +1,19 @@
+/* Where the CPU's architecture has no protection keys. */
+#include "isolation.h"
+
+#include <errno.h>
+
+static enum iso_status absent_open(const struct iso_options *options, struct iso_sandbox **sandbox,
+                                   struct iso_fault *fault)
+{
+    (void)options;
+    *sandbox = NULL;
+    *fault = (struct iso_fault){
+        .exit_code = -1, .system_errno = ENOSYS, .what = "protection keys, which x86-64 has"};
+    return ISO_SYSTEM_ERROR;
+}
+
+const struct iso_mechanism iso_domain = {
+    .name = "domain", .loads_libraries = true, .open = absent_open};
+const struct iso_mechanism iso_domain_view = {
+    .name = "domain-view", .loads_libraries = true, .open = absent_open};

@@ -1,0 +1,26 @@
+/* What the program wants to happen on signals, while the kernel knows the runtime's handler only.
+ */
+#ifndef DOMAIN_DISPOSITIONS_H
+#define DOMAIN_DISPOSITIONS_H
+
+#include "isolation.h"
+
+#include <signal.h>
+#include <stdbool.h>
+
+enum { SIGNAL_COUNT = 65 }; /* 1 to 64 */
+
+/* Faults: the runtime handles these whether the program does or not. */
+static inline bool is_fault_signal(int number)
+{
+    return number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE ||
+           number == SIGABRT || number == SIGSYS || number == SIGTRAP;
+}
+
+/* Takes over the handlers there are, and chooses the signal for time limits. False: *fault. */
+bool dispositions_adopt(struct iso_fault *fault);
+
+/* Does what the program wants on a signal. From the handler, outside of domains. */
+void dispositions_act(int number, siginfo_t *info, void *context);
+
+#endif

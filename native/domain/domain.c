@@ -1,0 +1,354 @@
+#include "domain.h"
+
+#include "signals.h"
+#include "tls.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Guards what is common to all domains: slots, keys, unused libraries. Never held inside one. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct domain domains[GATE_COUNT];
+static uint32_t keys_taken; /* a bit each */
+static bool prepared;
+
+/* In place of a thread; not NULL, which is what threads that were never attached have. */
+static struct thread nobody;
+
+static bool refused(struct iso_fault *fault, const char *what)
+{
+    *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = what};
+    return false;
+}
+
+/* ---- the process ---- */
+
+/* Destructors of foreign libraries run at exit, as part of the process: on what was loaded, not on
+ * what a domain left behind. */
+static void at_exit(void)
+{
+    write_pkru(PKRU_ALL);
+    for (unsigned i = 0; i < GATE_COUNT; i++) {
+        if (domains[i].in_use && domains[i].libraries != NULL) {
+            libraries_undo(domains[i].libraries);
+        }
+    }
+    libraries_undo_unused();
+}
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void in_parent(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* Only the forking thread is left. A domain that another one was in starts afresh. */
+static void in_child(void)
+{
+    for (unsigned i = 0; i < GATE_COUNT; i++) {
+        struct domain *domain = &domains[i];
+        if (!domain->in_use) {
+            continue;
+        }
+        bool others = domain->gate->caller_rsp != 0 && domain->thread != thread_self;
+        domain->thread = &nobody;
+        if (others) {
+            domain->gate->caller_rsp = 0;
+            write_pkru(PKRU_ALL);
+            domain_discard(domain);
+        }
+    }
+    threads_after_fork();
+    pthread_mutex_unlock(&lock);
+}
+
+/* The lock is held. */
+static bool prepare(struct iso_fault *fault)
+{
+    if (!prepared) {
+        if (!arena_reserve()) {
+            return refused(fault, "mmap (reserving 64 GiB of address space)");
+        }
+        if (!threads_prepare(fault)) {
+            return false;
+        }
+        int error = pthread_atfork(before_fork, in_parent, in_child);
+        if (error != 0 || atexit(at_exit) != 0) {
+            errno = error != 0 ? error : ENOMEM;
+            return refused(fault, "pthread_atfork");
+        }
+        keys_taken |= signal_stack_key > 0 ? 1U << signal_stack_key : 0;
+        prepared = true;
+    }
+    return signals_prepare(fault);
+}
+
+/* ---- keys ---- */
+
+static int take_key(struct iso_fault *fault)
+{
+    int key = key_allocate();
+    if (key < 0) {
+        refused(fault, errno == ENOSPC ? "all protection keys are taken: close a domain first"
+                                       : "pkey_alloc");
+        if (errno == ENOSPC) {
+            fault->system_errno = EAGAIN;
+        }
+        return -1;
+    }
+    keys_taken |= 1U << key;
+    return key;
+}
+
+static void return_key(int key)
+{
+    if (key > 0) {
+        keys_taken &= ~(1U << key);
+        key_free(key);
+    }
+}
+
+bool domains_have_key(int key)
+{
+    return key > 0 && key < KEY_COUNT && (keys_taken >> key & 1) != 0;
+}
+
+/* ---- opening and closing ---- */
+
+static struct domain *claim(struct iso_fault *fault)
+{
+    for (unsigned i = 0; i < GATE_COUNT; i++) {
+        if (!domains[i].in_use) {
+            domains[i] = (struct domain){
+                .in_use = true, .number = i, .thread = &nobody, .region = {.key = -1}};
+            return &domains[i];
+        }
+    }
+    errno = EAGAIN;
+    refused(fault, "all domains are open: close one first");
+    return NULL;
+}
+
+static void reset_core(struct domain *domain)
+{
+    struct core *core = domain->core;
+    core->output = (struct iso_bytes){0};
+    core->retired = NULL;
+    heap_reset(&core->heap, region_heap(&domain->region), HEAP_MAX);
+    domain->retired = NULL;
+}
+
+static uint32_t initial_rights(int key)
+{
+    uint32_t pkru = pkru_with(UINT32_MAX, 0, KEY_READ);
+    if (signal_stack_key > 0) {
+        pkru = pkru_with(pkru, signal_stack_key, KEY_WRITE); /* the kernel writes with these */
+    }
+    return pkru_with(pkru, key, KEY_WRITE);
+}
+
+/* The core: a page for the runtime, then thread-local storage. */
+static bool open_core(struct domain *domain, struct iso_fault *fault)
+{
+    uint8_t *memory = domain->region.base + CORE_OFFSET;
+    size_t used = 0;
+    int key = domain->region.key;
+    if (key_protect(memory, CORE_SIZE, PROT_READ | PROT_WRITE, key) != 0) {
+        return refused(fault, "pkey_mprotect");
+    }
+    domain->core = (struct core *)memory;
+    reset_core(domain);
+    if (!tls_copy(domain->libraries, memory + PAGE, CORE_SIZE - PAGE, &domain->fs, &used)) {
+        return refused(fault, "copying thread-local storage");
+    }
+    if (used != 0) {
+        if (!tracked_open(&domain->tls, memory + PAGE, used)) {
+            return refused(fault, "malloc");
+        }
+        if (!tracked_protect(&domain->tls, key)) {
+            return refused(fault, "pkey_mprotect");
+        }
+    }
+    return true;
+}
+
+static bool fill(struct domain *domain, const char *const *libraries, size_t count,
+                 struct iso_fault *fault)
+{
+    int key = take_key(fault);
+    if (key < 0) {
+        return false;
+    }
+    domain->region.key = key;
+    if (!region_open(&domain->region, domain->number, key)) {
+        return refused(fault, "pkey_mprotect");
+    }
+    domain->libraries = libraries_load(libraries, count, fault);
+    if (domain->libraries == NULL || !open_core(domain, fault)) {
+        return false;
+    }
+    if (!libraries_protect(domain->libraries, key)) {
+        return refused(fault, "pkey_mprotect");
+    }
+    domain->gate = &gates[domain->number];
+    *domain->gate = (struct gate){.pkru = initial_rights(key),
+                                  .stack_top = (uintptr_t)domain->region.base + STACK_TOP_OFFSET};
+    union {
+        const char *code;
+        gate_enter *enter;
+    } entry = {.code = gate_code(domain->number, gate_code_begin)};
+    domain->enter = entry.enter;
+    return true;
+}
+
+static void empty(struct domain *domain)
+{
+    if (domain->libraries != NULL) {
+        libraries_give_back(domain->libraries);
+    }
+    tracked_close(&domain->tls);
+    if (domain->region.base != NULL) {
+        region_close(&domain->region);
+    }
+    /* After its last page is gone: whoever gets the key next has no memory from us. */
+    return_key(domain->region.key);
+    domain->in_use = false;
+}
+
+struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
+                           struct iso_fault *fault)
+{
+    pthread_mutex_lock(&lock);
+    struct domain *domain = NULL;
+    if (prepare(fault) && thread_attach(fault) != NULL) {
+        domain = claim(fault);
+    }
+    if (domain != NULL) {
+        domain->allow_syscalls = allow_syscalls;
+        if (!fill(domain, libraries, count, fault)) {
+            empty(domain);
+            domain = NULL;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return domain;
+}
+
+void domain_close(struct domain *domain)
+{
+    struct iso_fault ignored;
+    thread_attach(&ignored); /* for the rights to restore what the domain wrote */
+    pthread_mutex_lock(&lock);
+    empty(domain);
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- calling ---- */
+
+enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
+{
+    struct thread *thread = thread_attach(fault);
+    if (thread == NULL) {
+        return ISO_SYSTEM_ERROR;
+    }
+    if (thread->domain != NULL || domain->gate->caller_rsp != 0) {
+        return ISO_BUSY;
+    }
+    if (!domain->allow_syscalls && !thread_arm_dispatch(thread, fault)) {
+        return ISO_SYSTEM_ERROR;
+    }
+    struct gate *gate = domain->gate;
+    gate->flag = domain->allow_syscalls ? &thread->plain_flag : &thread->refuse_flag;
+    gate->caller_fs = thread->fs;
+    gate->caller_gs = thread->gs;
+    gate->domain_fs = domain->fs != 0 ? domain->fs : thread->fs;
+    domain->thread = thread;
+    return ISO_OK;
+}
+
+void domain_unbind(struct domain *domain)
+{
+    domain->thread = &nobody;
+}
+
+bool domain_discard(struct domain *domain)
+{
+    if (!region_discard(&domain->region)) {
+        return false;
+    }
+    tracked_restore(&domain->tls);
+    for (size_t i = 0; i < domain->libraries->data_count; i++) {
+        tracked_restore(&domain->libraries->data[i]);
+    }
+    reset_core(domain);
+    return true;
+}
+
+void domains_forget_thread(const struct thread *thread)
+{
+    pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < GATE_COUNT; i++) {
+        if (domains[i].in_use && domains[i].thread == thread) {
+            domains[i].thread = &nobody;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- data domains ---- */
+
+struct data_domain *data_domain_open(size_t length, struct iso_fault *fault)
+{
+    struct data_domain *data = calloc(1, sizeof(*data));
+    if (data == NULL) {
+        refused(fault, "calloc");
+        return NULL;
+    }
+    data->length = (length + PAGE - 1) & ~(PAGE - 1);
+    pthread_mutex_lock(&lock);
+    data->key = prepare(fault) && thread_attach(fault) != NULL ? take_key(fault) : -1;
+    if (data->key > 0) {
+        void *memory =
+            mmap(NULL, data->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory != MAP_FAILED &&
+            key_protect(memory, data->length, PROT_READ | PROT_WRITE, data->key) == 0) {
+            data->memory = memory;
+            pthread_mutex_unlock(&lock);
+            return data;
+        }
+        refused(fault, memory == MAP_FAILED ? "mmap" : "pkey_mprotect");
+        if (memory != MAP_FAILED) {
+            munmap(memory, data->length);
+        }
+    }
+    return_key(data->key);
+    pthread_mutex_unlock(&lock);
+    free(data);
+    return NULL;
+}
+
+void data_domain_close(struct data_domain *data)
+{
+    pthread_mutex_lock(&lock);
+    munmap(data->memory, data->length);
+    for (unsigned i = 0; i < GATE_COUNT; i++) {
+        if (domains[i].in_use) { /* whoever gets the key next did not grant this */
+            domain_grant(&domains[i], data, KEY_NOTHING);
+        }
+    }
+    return_key(data->key);
+    pthread_mutex_unlock(&lock);
+    free(data);
+}
+
+void domain_grant(struct domain *domain, const struct data_domain *data, enum key_rights rights)
+{
+    domain->gate->pkru = pkru_with(domain->gate->pkru, data->key, rights);
+}

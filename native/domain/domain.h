@@ -1,0 +1,103 @@
+/*
+ * Domains: foreign code that runs in this process, on its own stack and heap under its own
+ * protection key, and cannot write anything else.
+ *
+ * Rights inside: key 0, which is nearly all of the process, can be read; the domain's own key can
+ * be written; all others are closed. Secrets that must not be read go to a data domain, memory
+ * under a key of its own, to which a domain is granted rights or, by default, none.
+ *
+ * A violation (a fault, an abort, a refused system call, a time limit that passed) rewinds: the
+ * call returns an error, and the domain is as when it was opened.
+ *
+ * What this holds against is memory corruption. Code that gets itself executed with instructions of
+ * its own choosing can lift the wall: WRPKRU needs no privilege. (libc holds one such instruction,
+ * in pkey_set, and the dynamic loader two XRSTOR.)
+ *
+ * Names after SDRaD (Gulmez, Nyman, Baumann, Muhlberg: "Rewind & Discard", DSN 2023).
+ */
+#ifndef DOMAIN_DOMAIN_H
+#define DOMAIN_DOMAIN_H
+
+#include "gate.h"
+#include "heap.h"
+#include "isolation.h"
+#include "keys.h"
+#include "loader.h"
+#include "region.h"
+#include "thread.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Memory under a key of its own. */
+struct data_domain {
+    uint8_t *memory;
+    size_t length; /* whole pages */
+    int key;
+};
+
+struct domain {
+    struct region region;
+    struct core *core;
+    struct gate *gate;
+    gate_enter *enter;
+    struct thread *thread; /* the thread that called last; gate is filled in for it; or `nobody` */
+    struct libraries *libraries;
+    struct tracked tls;
+    uint64_t fs; /* 0: the calling thread's */
+    void *retired;
+    unsigned number; /* of its slot and gate */
+    bool allow_syscalls;
+    bool in_use;
+};
+
+/*
+ * Opens a domain with these libraries in it. NULL: *fault says why; EAGAIN means that all keys are
+ * taken.
+ */
+struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
+                           struct iso_fault *fault);
+void domain_close(struct domain *domain);
+
+/* Fills the gate in for the calling thread. ISO_BUSY: another thread is inside, or this one. */
+enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault);
+
+/* The next call has to bind. */
+void domain_unbind(struct domain *domain);
+
+/* After a violation: an empty heap, an empty stack, libraries as loaded. False with errno. */
+bool domain_discard(struct domain *domain);
+
+/* The calling thread's thread ends: nothing is bound to it any more. */
+void domains_forget_thread(const struct thread *thread);
+
+/* Whether a protection key is of a domain or of a data domain. */
+bool domains_have_key(int key);
+
+/* A data domain of at least `length` bytes, zero. NULL: *fault. */
+struct data_domain *data_domain_open(size_t length, struct iso_fault *fault);
+void data_domain_close(struct data_domain *data);
+
+/* What a domain may do with a data domain, from its next call on. */
+void domain_grant(struct domain *domain, const struct data_domain *data, enum key_rights rights);
+
+/* Runs target(first, second, third, fourth) inside; GATE_REWOUND after a violation, which the
+ * calling thread's `fault` describes. The domain is bound to this thread and nobody is inside. */
+static inline int64_t domain_enter(struct domain *domain, const void *first, uint64_t second,
+                                   void *third, uint64_t fourth, void *target)
+{
+    struct thread *thread = domain->thread;
+    thread->domain = domain;
+    int64_t result = domain->enter(first, second, third, fourth, target);
+    thread->domain = NULL;
+    return result;
+}
+
+/* Whether the calling thread can enter as things are, and `prepare` is 0 as well: the fast case. */
+static inline bool domain_is_ready(const struct domain *domain, uint64_t prepare)
+{
+    /* One comparison says that this thread is attached and that the domain is bound to it. */
+    return domain->thread == thread_self && ((uintptr_t)domain->thread->domain | prepare) == 0;
+}
+
+#endif

@@ -1,0 +1,197 @@
+/*
+ * Gates between the process and its domains, for a reader with the manual open: Intel SDM volume 2
+ * (WRPKRU, RDPKRU, WRFSBASE), volume 3 section 4.6.2 (protection keys).
+ *
+ * WRPKRU takes EAX, and ECX = EDX = 0. Each one is followed by a comparison of EAX with the value
+ * that belongs there, from memory that no domain can write (ERIM, USENIX Security 2019, section
+ * 4.1): code that jumps to the instruction with rights of its own choosing ends in a trap.
+ */
+#include "gate.h"
+
+#define WRPKRU .byte 0x0f, 0x01, 0xef
+
+    .bss
+    .balign 4096
+    .globl gates
+    .hidden gates
+    .type gates, @object
+    .size gates, GATE_COUNT * GATE_STATE_SIZE
+gates:
+    .zero GATE_COUNT * GATE_STATE_SIZE
+    .balign 4096 /* nothing else shares its page */
+
+#define STATE(field) gates + N * GATE_STATE_SIZE + (field)(%rip)
+
+    .text
+    .balign GATE_CODE_STRIDE
+    .globl gate_code_begin, gate_code_commit, gate_code_inside, gate_code_outside
+    .globl gate_code_rewind, gate_code_resume, gate_code_end
+    .hidden gate_code_begin, gate_code_commit, gate_code_inside, gate_code_outside
+    .hidden gate_code_rewind, gate_code_resume, gate_code_end
+
+    .set N, 0
+    .rept GATE_COUNT
+    .balign GATE_CODE_STRIDE, 0xcc
+
+/* ---- in: rdi, rsi, rdx, rcx for the function, whose address is in r8 ---- */
+.if N == 0
+gate_code_begin:
+.endif
+    push %rbp
+    push %rbx
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rdx, %r10
+    mov %rcx, %r11
+    stmxcsr STATE(GATE_MXCSR)
+    fnstcw STATE(GATE_FPU_CONTROL)
+    mov %rsp, STATE(GATE_CALLER_RSP)    /* the rewind context */
+    mov STATE(GATE_FLAG), %r9
+    mov STATE(GATE_DOMAIN_FS), %rax
+    wrfsbase %rax
+    mov STATE(GATE_STACK_TOP), %rsp
+    lea 1f(%rip), %rax
+    push %rax                           /* where the function returns to */
+    mov STATE(GATE_PKRU), %eax
+    xor %ecx, %ecx
+    xor %edx, %edx
+.if N == 0
+gate_code_commit:
+.endif
+    movb $1, (%r9)                      /* from here system calls are refused */
+    WRPKRU
+.if N == 0
+gate_code_inside:
+.endif
+    cmp STATE(GATE_PKRU), %eax
+    jne 9f
+    mov %r10, %rdx
+    mov %r11, %rcx
+    jmp *%r8
+
+/* ---- out: the result is in eax, and nothing else means anything ---- */
+1:
+    mov %eax, %r8d
+    xor %eax, %eax
+    xor %ecx, %ecx
+    xor %edx, %edx
+    WRPKRU
+.if N == 0
+gate_code_outside:
+.endif
+    test %eax, %eax
+    jne 9f
+    mov STATE(GATE_CALLER_RSP), %rsp
+    test %rsp, %rsp
+    je 9f                               /* a jump to the gate of a domain that nobody is in */
+    mov STATE(GATE_FLAG), %rdx
+    movb $0, (%rdx)
+.if N == 0
+gate_code_rewind:
+.endif
+    mov STATE(GATE_CALLER_FS), %rax
+    wrfsbase %rax
+    mov STATE(GATE_CALLER_GS), %rax
+    wrgsbase %rax
+    movq $0, STATE(GATE_CALLER_RSP)
+    ldmxcsr STATE(GATE_MXCSR)
+    emms                                /* a full x87 stack would turn the next value into NaN */
+    fldcw STATE(GATE_FPU_CONTROL)
+    pushq $0x202
+    popfq                               /* DF, AC, NT, TF off */
+    mov %r8, %rax
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbx
+    pop %rbp
+    ret
+
+/* ---- back in after a signal: sigreturn came here with the domain's registers, save rax, rcx,
+ * rdx, rsp and flags. Can be interrupted anywhere and begun again. ---- */
+.if N == 0
+gate_code_resume:
+.endif
+    mov STATE(GATE_FLAG), %rax
+    movb $1, (%rax)
+    mov STATE(GATE_RESUME_FS), %rax
+    wrfsbase %rax
+    mov STATE(GATE_RESUME_GS), %rax
+    wrgsbase %rax
+    mov STATE(GATE_PKRU), %eax
+    xor %ecx, %ecx
+    xor %edx, %edx
+    WRPKRU
+    cmp STATE(GATE_PKRU), %eax
+    jne 9f
+    lea STATE(GATE_RESUME_FLAGS), %rsp  /* no other memory can be read without a register */
+    popfq
+    mov STATE(GATE_RESUME_RAX), %rax
+    mov STATE(GATE_RESUME_RCX), %rcx
+    mov STATE(GATE_RESUME_RDX), %rdx
+    mov STATE(GATE_RESUME_RSP), %rsp
+    jmp *STATE(GATE_RESUME_RIP)
+
+9:  ud2                                 /* rights that nobody gave: a violation */
+.if N == 0
+gate_code_end:
+.endif
+    .set N, N + 1
+    .endr
+    .balign GATE_CODE_STRIDE, 0xcc
+
+/* ---- what the kernel calls for a signal ----
+ *
+ * The kernel starts it with rights to key 0 alone; its stack may be under another. A domain may
+ * jump here with a stack and arguments of its own making. If the stack is one of ours for signals,
+ * what lies there came from the kernel at some time. If it is not, this must be a thread that is
+ * not in a domain: a system call proves it, for in a domain it ends in SIGSYS. */
+    .globl gate_signal_entry
+    .hidden gate_signal_entry
+    .type gate_signal_entry, @function
+gate_signal_entry:
+    mov %rdx, %r8
+    mov %edi, %r9d
+    xor %eax, %eax
+    xor %ecx, %ecx
+    xor %edx, %edx
+    WRPKRU
+    test %eax, %eax
+    jne 9f
+    mov %rsp, %rax
+    sub thread_area(%rip), %rax
+    cmp thread_area_size(%rip), %rax
+    jb 1f
+    mov $39, %eax                       /* getpid */
+    syscall
+1:  pushq $0x202
+    popfq
+    mov %r9d, %edi
+    mov %r8, %rdx
+    jmp domain_signal
+9:  ud2
+    .size gate_signal_entry, . - gate_signal_entry
+
+    .globl gate_rewind
+    .hidden gate_rewind
+    .type gate_rewind, @function
+gate_rewind:                            /* rdi: the gate's code, rsi: its caller_rsp */
+    mov $GATE_REWOUND, %r8
+    mov %rsi, %rsp
+    jmp *%rdi
+    .size gate_rewind, . - gate_rewind
+
+    .globl gate_sigreturn
+    .hidden gate_sigreturn
+    .type gate_sigreturn, @function
+gate_sigreturn:
+    mov %rdi, %rsp
+    mov $15, %eax                       /* rt_sigreturn */
+    syscall
+    ud2
+    .size gate_sigreturn, . - gate_sigreturn
+
+    .section .note.GNU-stack, "", @progbits

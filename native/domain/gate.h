@@ -1,0 +1,112 @@
+/*
+ * The gates: the only code that changes the protection keys' rights on the way into a domain and
+ * out of it. Assembly and C share this file.
+ *
+ * Each domain has a gate of its own, whose instructions find its state at a fixed distance from
+ * themselves: on the way out nothing is believed that the domain could have written, neither
+ * registers nor its stack, nor FS base (WRFSBASE needs no privilege), and so not thread-local
+ * storage either.
+ */
+#ifndef DOMAIN_GATE_H
+#define DOMAIN_GATE_H
+
+/* Hardware has 16 keys. Key 0 is everybody's; where the kernel needs one for signal stacks there is
+ * one domain less. */
+#define GATE_COUNT 15
+
+#define GATE_STATE_SIZE 192
+#define GATE_CODE_STRIDE 512
+
+/* Offsets in struct gate. */
+#define GATE_CALLER_RSP 0
+#define GATE_FLAG 8
+#define GATE_CALLER_FS 16
+#define GATE_CALLER_GS 24
+#define GATE_DOMAIN_FS 32
+#define GATE_STACK_TOP 40
+#define GATE_PKRU 48
+#define GATE_MXCSR 52
+#define GATE_FPU_CONTROL 56
+#define GATE_RESUME_FS 64
+#define GATE_RESUME_GS 72
+#define GATE_RESUME_RAX 80
+#define GATE_RESUME_RCX 88
+#define GATE_RESUME_RDX 96
+#define GATE_RESUME_RSP 104
+#define GATE_RESUME_RIP 112
+#define GATE_RESUME_FLAGS 120
+
+/* What gate_enter returns after a rewind; a function's own result is 32 bits wide. */
+#define GATE_REWOUND (-1)
+
+#ifndef __ASSEMBLER__
+#include <stddef.h>
+#include <stdint.h>
+
+struct gate {
+    uint64_t caller_rsp;    /* the whole rewind context; 0: nobody is inside */
+    volatile uint8_t *flag; /* of the thread that uses the gate: it is inside a domain */
+    uint64_t caller_fs;
+    uint64_t caller_gs;
+    uint64_t domain_fs;
+    uint64_t stack_top;
+    uint32_t pkru; /* rights inside */
+    uint32_t mxcsr;
+    uint16_t fpu_control;
+    uint64_t resume_fs; /* to go on inside after a signal */
+    uint64_t resume_gs;
+    uint64_t resume_rax;
+    uint64_t resume_rcx;
+    uint64_t resume_rdx;
+    uint64_t resume_rsp;
+    uint64_t resume_rip;
+    uint64_t resume_flags;
+    uint64_t padding[8];
+};
+
+_Static_assert(sizeof(struct gate) == GATE_STATE_SIZE, "gate.S and struct gate differ");
+_Static_assert(offsetof(struct gate, flag) == GATE_FLAG, "flag");
+_Static_assert(offsetof(struct gate, caller_fs) == GATE_CALLER_FS, "caller_fs");
+_Static_assert(offsetof(struct gate, caller_gs) == GATE_CALLER_GS, "caller_gs");
+_Static_assert(offsetof(struct gate, domain_fs) == GATE_DOMAIN_FS, "domain_fs");
+_Static_assert(offsetof(struct gate, stack_top) == GATE_STACK_TOP, "stack_top");
+_Static_assert(offsetof(struct gate, pkru) == GATE_PKRU, "pkru");
+_Static_assert(offsetof(struct gate, mxcsr) == GATE_MXCSR, "mxcsr");
+_Static_assert(offsetof(struct gate, fpu_control) == GATE_FPU_CONTROL, "fpu_control");
+_Static_assert(offsetof(struct gate, resume_fs) == GATE_RESUME_FS, "resume_fs");
+_Static_assert(offsetof(struct gate, resume_flags) == GATE_RESUME_FLAGS, "resume_flags");
+
+extern struct gate gates[GATE_COUNT];
+
+/*
+ * Runs target(first, second, third, fourth) inside and returns its result, zero-extended, or
+ * GATE_REWOUND. The gate's state is filled in but for caller_rsp.
+ */
+typedef int64_t gate_enter(const void *first, uint64_t second, void *third, uint64_t fourth,
+                           void *target);
+
+/* Code of gate 0; gate N's lies N * GATE_CODE_STRIDE behind. */
+extern const char gate_code_begin[];
+extern const char gate_code_commit[];  /* sets the flag; restartable up to gate_code_inside */
+extern const char gate_code_inside[];  /* after WRPKRU: the domain's rights */
+extern const char gate_code_outside[]; /* after WRPKRU on the way out: all rights */
+extern const char gate_code_rewind[];  /* the flag is cleared */
+extern const char gate_code_resume[];  /* goes on inside, where resume_* say */
+extern const char gate_code_end[];
+
+static inline const char *gate_code(unsigned number, const char *label)
+{
+    return label + (size_t)number * GATE_CODE_STRIDE;
+}
+
+/* From a signal handler, with all rights and the flag cleared: goes on at a gate's
+ * gate_code_rewind, so that its call returns GATE_REWOUND. */
+_Noreturn void gate_rewind(const char *code, uint64_t caller_rsp);
+
+/* From a signal handler, with all rights: rt_sigreturn of the frame whose ucontext this is. */
+_Noreturn void gate_sigreturn(void *context);
+
+/* What the kernel calls for a signal; it calls domain_signal. */
+void gate_signal_entry(int number, void *info, void *context);
+#endif
+#endif

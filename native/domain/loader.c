@@ -1,0 +1,346 @@
+#include "loader.h"
+
+#include "got.h"
+#include "region.h"
+#include "substitutes.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+struct patch {
+    void **slot;
+    void *original;
+};
+
+/* Libraries that were loaded once and belong to no domain now. The runtime's lock is held. */
+static struct libraries *unused;
+
+static __thread char message[512];
+
+static void *failed(struct iso_fault *fault, int error, const char *format, const char *subject)
+{
+    const char *reason = dlerror();
+    snprintf(message, sizeof(message), format, subject, reason == NULL ? "unknown reason" : reason);
+    *fault = (struct iso_fault){.exit_code = -1, .system_errno = error, .what = message};
+    return NULL;
+}
+
+static void *refused(struct iso_fault *fault, const char *what)
+{
+    *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = what};
+    return NULL;
+}
+
+/* ---- reading what the dynamic loader mapped ---- */
+
+struct headers {
+    const ElfW(Phdr) * table;
+    size_t count;
+};
+
+static bool read_headers(struct link_map *object, struct headers *headers)
+{
+#ifdef RTLD_DI_PHDR /* glibc 2.36 */
+    const ElfW(Phdr) *table = NULL;
+    int count = dlinfo(object, RTLD_DI_PHDR, &table);
+    if (count > 0) {
+        *headers = (struct headers){table, (size_t)count};
+        return true;
+    }
+#endif
+    const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)object->l_addr;
+    if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) {
+        return false;
+    }
+    *headers =
+        (struct headers){(const ElfW(Phdr) *)(object->l_addr + header->e_phoff), header->e_phnum};
+    return true;
+}
+
+/* ---- patching ---- */
+
+struct patching {
+    struct libraries *libraries;
+    struct relro relro;
+};
+
+static bool patch(void *context, const char *name, void **slot)
+{
+    const struct patching *patching = context;
+    struct libraries *libraries = patching->libraries;
+    void *substitute = substitute_for(name);
+    if (substitute == NULL) {
+        return true;
+    }
+    struct patch *more =
+        realloc(libraries->patches, (libraries->patch_count + 1) * sizeof(*libraries->patches));
+    if (more == NULL) {
+        return false;
+    }
+    libraries->patches = more;
+    more[libraries->patch_count++] = (struct patch){slot, *slot};
+    return got_write(slot, substitute, patching->relro);
+}
+
+static void unpatch(struct libraries *libraries)
+{
+    for (size_t i = libraries->patch_count; i-- > 0;) {
+        const struct patch *done = &libraries->patches[i];
+        void *page = (void *)((uintptr_t)done->slot & ~(PAGE - 1));
+        /* Writable for good: only destructors follow. */
+        if (mprotect(page, PAGE, PROT_READ | PROT_WRITE) == 0) {
+            *done->slot = done->original;
+        }
+    }
+    libraries->patch_count = 0;
+}
+
+/* ---- data ---- */
+
+static bool track(struct libraries *libraries, uintptr_t begin, uintptr_t end)
+{
+    if (begin >= end) {
+        return true;
+    }
+    if (libraries->data_count == sizeof(libraries->data) / sizeof(libraries->data[0])) {
+        errno = E2BIG;
+        return false;
+    }
+    if (!tracked_open(&libraries->data[libraries->data_count], (void *)begin, end - begin)) {
+        return false;
+    }
+    libraries->data_count++;
+    return true;
+}
+
+/* The writable segments, less what is read-only after relocation. */
+static bool track_data(struct libraries *libraries, struct link_map *object, struct headers headers,
+                       struct relro relro)
+{
+    for (size_t i = 0; i < headers.count; i++) {
+        const ElfW(Phdr) *header = &headers.table[i];
+        if (header->p_type != PT_LOAD || (header->p_flags & PF_W) == 0) {
+            continue;
+        }
+        uintptr_t begin = object->l_addr + header->p_vaddr;
+        uintptr_t end = (begin + header->p_memsz + PAGE - 1) & ~(PAGE - 1);
+        begin &= ~(PAGE - 1);
+        if (relro.begin < relro.end && relro.begin < end && relro.end > begin) {
+            if (!track(libraries, begin, relro.begin) || !track(libraries, relro.end, end)) {
+                return false;
+            }
+        } else if (!track(libraries, begin, end)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- loading ---- */
+
+static bool adopt_objects(struct libraries *libraries, struct iso_fault *fault)
+{
+    struct link_map *object = libraries->handles[0];
+    while (object->l_prev != NULL) {
+        object = object->l_prev;
+    }
+    for (; object != NULL; object = object->l_next) {
+        /* The dynamic loader itself is one for all namespaces, and so is the vDSO. */
+        if (object->l_addr == getauxval(AT_BASE) || object->l_addr == getauxval(AT_SYSINFO_EHDR)) {
+            continue;
+        }
+        if (libraries->object_count == OBJECT_MAX) {
+            errno = E2BIG;
+            return refused(fault, "a library that needs more than 64 others");
+        }
+        libraries->objects[libraries->object_count++] = object;
+    }
+    for (size_t i = 0; i < libraries->object_count; i++) {
+        struct headers headers;
+        object = libraries->objects[i];
+        if (!read_headers(object, &headers)) {
+            errno = ENOEXEC;
+            return refused(fault, "a library without ELF headers in memory");
+        }
+        struct relro relro = got_relro(object->l_addr, headers.table, headers.count);
+        struct patching patching = {libraries, relro};
+        if (!got_walk(object->l_addr, object->l_ld, patch, &patching)) {
+            return refused(fault, "patching a library's global offset table");
+        }
+        /* After patching, so that the image has the substitutes, too. */
+        if (!track_data(libraries, object, headers, relro)) {
+            return refused(fault, "keeping a copy of a library's data");
+        }
+    }
+    return true;
+}
+
+static void unload(struct libraries *libraries)
+{
+    libraries_undo(libraries);
+    for (size_t i = libraries->handle_count; i-- > 0;) {
+        dlclose(libraries->handles[i]);
+    }
+    for (size_t i = 0; i < libraries->data_count; i++) {
+        tracked_close(&libraries->data[i]);
+    }
+    free(libraries->patches);
+    free(libraries->handles);
+    free(libraries->key);
+    free(libraries);
+}
+
+/* Namespaces are scarce: gives one that nobody uses back. False: there is none. */
+static bool unload_one(void)
+{
+    struct libraries *victim = unused;
+    if (victim == NULL) {
+        return false;
+    }
+    unused = victim->next;
+    unload(victim);
+    return true;
+}
+
+/* Which files these are: a library that was replaced on disk is another. */
+static char *identify(const char *const *paths, size_t count)
+{
+    char *key = NULL;
+    size_t length = 0;
+    FILE *stream = open_memstream(&key, &length);
+    if (stream == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct stat status = {0};
+        if (strchr(paths[i], '/') != NULL && stat(paths[i], &status) != 0) {
+            status.st_ino = 0; /* dlmopen will say what is wrong with it */
+        }
+        fprintf(stream, "%s:%lu:%lu:%ld.%ld\n", paths[i], (unsigned long)status.st_dev,
+                (unsigned long)status.st_ino, (long)status.st_mtim.tv_sec,
+                (long)status.st_mtim.tv_nsec);
+    }
+    if (fclose(stream) != 0) {
+        free(key);
+        return NULL;
+    }
+    return key;
+}
+
+static struct libraries *take_unused(const char *key)
+{
+    for (struct libraries **link = &unused; *link != NULL; link = &(*link)->next) {
+        struct libraries *found = *link;
+        if (strcmp(found->key, key) == 0) {
+            *link = found->next;
+            return found;
+        }
+    }
+    return NULL;
+}
+
+static bool open_all(struct libraries *libraries, const char *const *paths, size_t count,
+                     struct iso_fault *fault)
+{
+    Lmid_t namespace = LM_ID_NEWLM;
+    for (size_t i = 0; i < count; i++) {
+        void *handle = dlmopen(namespace, paths[i], RTLD_NOW | RTLD_LOCAL);
+        if (handle == NULL) {
+            return failed(fault, ELIBACC, "cannot load %s: %s", paths[i]);
+        }
+        libraries->handles[libraries->handle_count++] = handle;
+        if (i == 0 && dlinfo(handle, RTLD_DI_LMID, &namespace) != 0) {
+            return failed(fault, ELIBACC, "cannot load %s: %s", paths[i]);
+        }
+    }
+    return true;
+}
+
+/* glibc's words for having run out of namespaces, or of room for thread-local storage. */
+static bool is_scarcity(const char *reason)
+{
+    return strstr(reason, "namespace") != NULL || strstr(reason, "static TLS") != NULL;
+}
+
+struct libraries *libraries_load(const char *const *paths, size_t count, struct iso_fault *fault)
+{
+    char *key = identify(paths, count);
+    if (key == NULL) {
+        return refused(fault, "malloc");
+    }
+    struct libraries *libraries = take_unused(key);
+    if (libraries != NULL) {
+        free(key);
+        return libraries;
+    }
+    libraries = calloc(1, sizeof(*libraries));
+    if (libraries == NULL || (libraries->handles = calloc(count + 1, sizeof(void *))) == NULL) {
+        free(libraries);
+        free(key);
+        return refused(fault, "malloc");
+    }
+    libraries->key = key;
+    /* If it fails for want of a namespace or of thread-local storage, others make room. */
+    while (count > 0 && !open_all(libraries, paths, count, fault)) {
+        while (libraries->handle_count > 0) {
+            dlclose(libraries->handles[--libraries->handle_count]);
+        }
+        if (!is_scarcity(fault->what) || !unload_one()) {
+            unload(libraries);
+            return NULL;
+        }
+    }
+    if (count > 0 && !adopt_objects(libraries, fault)) {
+        unload(libraries);
+        return NULL;
+    }
+    return libraries;
+}
+
+void *libraries_symbol(const struct libraries *libraries, size_t index, const char *name,
+                       struct iso_fault *fault)
+{
+    void *symbol = dlsym(libraries->handles[index], name);
+    return symbol != NULL ? symbol : failed(fault, ELIBBAD, "no function %s: %s", name);
+}
+
+bool libraries_protect(struct libraries *libraries, int key)
+{
+    for (size_t i = 0; i < libraries->data_count; i++) {
+        if (!tracked_protect(&libraries->data[i], key)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void libraries_give_back(struct libraries *libraries)
+{
+    for (size_t i = 0; i < libraries->data_count; i++) {
+        tracked_release(&libraries->data[i]);
+    }
+    libraries->next = unused;
+    unused = libraries;
+}
+
+void libraries_undo(struct libraries *libraries)
+{
+    for (size_t i = 0; i < libraries->data_count; i++) {
+        tracked_release(&libraries->data[i]);
+    }
+    unpatch(libraries);
+}
+
+void libraries_undo_unused(void)
+{
+    for (struct libraries *each = unused; each != NULL; each = each->next) {
+        libraries_undo(each);
+    }
+}

@@ -1,0 +1,423 @@
+/* Domains behind the contract of isolation.h: the input is read where it lies, the result is copied
+ * out (iso_domain) or stays where it is (iso_domain_view). */
+#include "domain.h"
+#include "isolation.h"
+#include "substitutes.h"
+
+#include "../measure/timed_loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A result that the caller reads in the domain's memory. */
+struct view {
+    const uint8_t *data;
+    bool stale; /* its block went with a discard */
+};
+
+struct iso_sandbox {
+    struct domain *domain;
+    bool respawn;
+    bool dead;
+    bool views_results;
+    size_t max_output_length;
+    uint8_t *view;      /* the latest result that is not released yet; NULL: none */
+    struct view *views; /* the others */
+    size_t view_count;
+    size_t view_room;
+    size_t function_count;
+    void *functions[];
+};
+
+/* ---- opening and closing ---- */
+
+static void mechanism_close(struct iso_sandbox *sandbox)
+{
+    if (sandbox != NULL) {
+        if (sandbox->domain != NULL) {
+            domain_close(sandbox->domain);
+        }
+        free(sandbox->views);
+        free(sandbox);
+    }
+}
+
+/* Each library once, in the order of its first function. */
+static size_t list_libraries(const struct iso_options *options, const char **paths, size_t *indices)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < options->function_count; i++) {
+        size_t known = 0;
+        while (known < count && strcmp(paths[known], options->symbols[i].library) != 0) {
+            known++;
+        }
+        indices[i] = known;
+        if (known == count) {
+            paths[count++] = options->symbols[i].library;
+        }
+    }
+    return count;
+}
+
+static enum iso_status fill(struct iso_sandbox *sandbox, const struct iso_options *options,
+                            struct iso_fault *fault)
+{
+    size_t functions = options->function_count;
+    const char **paths = calloc(functions + 1, sizeof(*paths));
+    size_t *indices = calloc(functions + 1, sizeof(*indices));
+    enum iso_status status = ISO_SYSTEM_ERROR;
+    if (paths == NULL || indices == NULL) {
+        *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = "calloc"};
+    } else {
+        size_t count = list_libraries(options, paths, indices);
+        sandbox->domain = domain_open(paths, count, options->allow_syscalls, fault);
+        status = sandbox->domain == NULL ? ISO_SYSTEM_ERROR : ISO_OK;
+        for (size_t i = 0; i < functions && status == ISO_OK; i++) {
+            sandbox->functions[i] = libraries_symbol(sandbox->domain->libraries, indices[i],
+                                                     options->symbols[i].name, fault);
+            status = sandbox->functions[i] == NULL ? ISO_SYSTEM_ERROR : ISO_OK;
+        }
+    }
+    free(paths);
+    free(indices);
+    return status;
+}
+
+static enum iso_status open_domain(const struct iso_options *options, bool views,
+                                   struct iso_sandbox **result, struct iso_fault *fault)
+{
+    *result = NULL;
+    *fault = (struct iso_fault){.exit_code = -1};
+    struct iso_sandbox *sandbox =
+        calloc(1, sizeof(*sandbox) + options->function_count * sizeof(sandbox->functions[0]));
+    if (sandbox == NULL) {
+        *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = "calloc"};
+        return ISO_SYSTEM_ERROR;
+    }
+    sandbox->respawn = options->respawn;
+    sandbox->views_results = views;
+    sandbox->max_output_length = options->max_output_length;
+    sandbox->function_count = options->function_count;
+    enum iso_status status = fill(sandbox, options, fault);
+    if (status != ISO_OK) {
+        mechanism_close(sandbox);
+        return status;
+    }
+    *result = sandbox;
+    return ISO_OK;
+}
+
+static enum iso_status copy_open(const struct iso_options *options, struct iso_sandbox **sandbox,
+                                 struct iso_fault *fault)
+{
+    return open_domain(options, false, sandbox, fault);
+}
+
+static enum iso_status view_open(const struct iso_options *options, struct iso_sandbox **sandbox,
+                                 struct iso_fault *fault)
+{
+    return open_domain(options, true, sandbox, fault);
+}
+
+/* ---- what goes wrong ---- */
+
+static bool keep_view(struct iso_sandbox *sandbox, uint8_t *data, bool stale);
+
+static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox,
+                                                     struct iso_fault *fault)
+{
+    for (size_t i = 0; i < sandbox->view_count; i++) {
+        sandbox->views[i].stale = true;
+    }
+    if (sandbox->view != NULL) {
+        keep_view(sandbox, sandbox->view, true); /* else: forgotten, which is as good */
+        sandbox->view = NULL;
+    }
+    if (!sandbox->respawn) {
+        sandbox->dead = true;
+        domain_unbind(sandbox->domain); /* so that the next call looks */
+    }
+    if (!domain_discard(sandbox->domain)) {
+        sandbox->dead = true;
+        domain_unbind(sandbox->domain);
+        fault->system_errno = errno;
+        fault->what = "discarding a domain's memory";
+        return ISO_SYSTEM_ERROR;
+    }
+    return ISO_VIOLATION;
+}
+
+static __attribute__((cold, noinline)) enum iso_status
+not_returned(struct iso_sandbox *sandbox, int64_t result, struct iso_reply *reply)
+{
+    if (result != GATE_REWOUND) {
+        reply->foreign_code = (int)result;
+        return ISO_FOREIGN_ERROR;
+    }
+    reply->fault = sandbox->domain->thread->fault;
+    return discard(sandbox, &reply->fault);
+}
+
+static __attribute__((cold, noinline)) enum iso_status
+malformed(struct iso_sandbox *sandbox, const char *rule, struct iso_reply *reply)
+{
+    reply->fault =
+        (struct iso_fault){.violation = ISO_VIOLATION_PROTOCOL, .exit_code = -1, .what = rule};
+    return discard(sandbox, &reply->fault);
+}
+
+/* ---- calling ---- */
+
+/* A second result to free before the next call frees the first: makes a call for that one. */
+static __attribute__((cold, noinline)) void free_retired(struct iso_sandbox *sandbox)
+{
+    struct domain *domain = sandbox->domain;
+    struct iso_fault ignored;
+    if (!domain_is_ready(domain, 0) && domain_bind(domain, &ignored) != ISO_OK) {
+        return; /* it stays allocated until the next discard */
+    }
+    domain->core->retired = domain->retired;
+    domain->retired = NULL;
+    if (domain_enter(domain, NULL, 0, domain->core, 0, domain_invoke) != 0) {
+        discard(sandbox, &ignored);
+    }
+}
+
+/* The next call frees it. */
+static inline __attribute__((always_inline)) void retire(struct iso_sandbox *sandbox, void *block)
+{
+    if (__builtin_expect(sandbox->domain->retired != NULL, 0)) {
+        free_retired(sandbox);
+    }
+    sandbox->domain->retired = block;
+}
+
+static __attribute__((noinline)) bool keep_view(struct iso_sandbox *sandbox, uint8_t *data,
+                                                bool stale)
+{
+    if (sandbox->view_count == sandbox->view_room) {
+        size_t room = sandbox->view_room == 0 ? 16 : 2 * sandbox->view_room;
+        struct view *more = realloc(sandbox->views, room * sizeof(*more));
+        if (more == NULL) {
+            return false;
+        }
+        sandbox->views = more;
+        sandbox->view_room = room;
+    }
+    sandbox->views[sandbox->view_count++] = (struct view){data, stale};
+    return true;
+}
+
+/* Of two views at one address the stale one goes first: its block is not there to be freed, and the
+ * other's is kept until both are released. */
+static __attribute__((noinline)) void release_any(struct iso_sandbox *sandbox, uint8_t *data)
+{
+    size_t found = sandbox->view_count;
+    for (size_t i = sandbox->view_count; i-- > 0;) {
+        if (sandbox->views[i].data == data) {
+            found = i;
+            if (sandbox->views[i].stale) {
+                break;
+            }
+        }
+    }
+    bool is_latest = sandbox->view == data;
+    if (found == sandbox->view_count || (is_latest && !sandbox->views[found].stale)) {
+        if (is_latest) {
+            sandbox->view = NULL;
+            retire(sandbox, data);
+        }
+        return;
+    }
+    bool stale = sandbox->views[found].stale;
+    sandbox->views[found] = sandbox->views[--sandbox->view_count];
+    if (!stale) {
+        retire(sandbox, data);
+    }
+}
+
+static inline __attribute__((always_inline)) void view_release(struct iso_sandbox *sandbox,
+                                                               struct iso_bytes *output)
+{
+    uint8_t *data = output->data;
+    *output = (struct iso_bytes){0};
+    if (data == NULL) {
+        return;
+    }
+    if (__builtin_expect(data == sandbox->view && sandbox->view_count == 0, 1)) {
+        sandbox->view = NULL;
+        retire(sandbox, data);
+        return;
+    }
+    release_any(sandbox, data);
+}
+
+static inline __attribute__((always_inline)) void copy_release(struct iso_sandbox *sandbox,
+                                                               struct iso_bytes *output)
+{
+    (void)sandbox;
+    if (output->data != NULL) {
+        free(output->data);
+    }
+    *output = (struct iso_bytes){0};
+}
+
+static inline __attribute__((always_inline)) enum iso_status
+take_result(struct iso_sandbox *sandbox, struct iso_reply *reply, bool view)
+{
+    struct domain *domain = sandbox->domain;
+    /* Read once: what is checked is what is used. */
+    const volatile struct iso_bytes *output = &domain->core->output;
+    uint8_t *data = output->data;
+    size_t length = output->length;
+    uintptr_t offset = (uintptr_t)data - (uintptr_t)region_heap(&domain->region);
+    size_t writable = (size_t)(domain->region.heap_end - region_heap(&domain->region));
+    if (__builtin_expect(offset >= writable || length > writable - offset, 0)) {
+        return malformed(sandbox, "the result does not lie in the domain's heap", reply);
+    }
+    if (__builtin_expect(length > sandbox->max_output_length, 0)) {
+        return malformed(sandbox, "the result is longer than allowed", reply);
+    }
+    if (__builtin_expect(length == 0, 0)) {
+        retire(sandbox, data);
+        return ISO_OK;
+    }
+    if (view) {
+        if (__builtin_expect(sandbox->view != NULL, 0) &&
+            !keep_view(sandbox, sandbox->view, false)) {
+            retire(sandbox, data);
+            reply->fault =
+                (struct iso_fault){.exit_code = -1, .system_errno = ENOMEM, .what = "realloc"};
+            return ISO_SYSTEM_ERROR;
+        }
+        sandbox->view = data;
+        reply->output = (struct iso_bytes){data, length};
+        return ISO_OK;
+    }
+    uint8_t *copy = malloc(length);
+    if (copy != NULL) {
+        memcpy(copy, data, length);
+        reply->output = (struct iso_bytes){copy, length};
+    }
+    retire(sandbox, data);
+    if (copy == NULL) {
+        reply->fault =
+            (struct iso_fault){.exit_code = -1, .system_errno = ENOMEM, .what = "malloc"};
+        return ISO_SYSTEM_ERROR;
+    }
+    return ISO_OK;
+}
+
+static inline __attribute__((always_inline)) enum iso_status
+call_ready(struct iso_sandbox *sandbox, const struct iso_request *request, struct iso_reply *reply,
+           bool view)
+{
+    struct domain *domain = sandbox->domain;
+    struct core *core = domain->core;
+    void *function = sandbox->functions[request->function];
+    int64_t result;
+    core->output = (struct iso_bytes){0};
+    if (domain->retired == NULL) {
+        result = domain_enter(domain, request->input, request->input_length, core, 0, function);
+    } else {
+        core->retired = domain->retired;
+        domain->retired = NULL;
+        result = domain_enter(domain, request->input, request->input_length, core,
+                              (uintptr_t)function, domain_invoke);
+    }
+    if (__builtin_expect(result != 0, 0)) {
+        return not_returned(sandbox, result, reply);
+    }
+    if (*(uint8_t *volatile *)&core->output.data == NULL && core->output.length == 0) {
+        return ISO_OK;
+    }
+    return take_result(sandbox, reply, view);
+}
+
+/* The first call of a thread, calls with a time limit, and what cannot be done. */
+static __attribute__((noinline)) enum iso_status call_prepared(struct iso_sandbox *sandbox,
+                                                               const struct iso_request *request,
+                                                               struct iso_reply *reply, bool view)
+{
+    if (sandbox->dead) {
+        return ISO_DEAD;
+    }
+    struct domain *domain = sandbox->domain;
+    if (!domain_is_ready(domain, 0)) {
+        enum iso_status status = domain_bind(domain, &reply->fault);
+        if (status != ISO_OK) {
+            return status;
+        }
+    }
+    if (request->timeout_ns == 0) {
+        return call_ready(sandbox, request, reply, view);
+    }
+    if (!thread_set_deadline(domain->thread, request->timeout_ns, &reply->fault)) {
+        return ISO_SYSTEM_ERROR;
+    }
+    enum iso_status status = call_ready(sandbox, request, reply, view);
+    struct iso_fault ignored; /* the timer may run out: outside of a call nobody listens */
+    thread_set_deadline(domain->thread, 0, &ignored);
+    return status;
+}
+
+static inline __attribute__((always_inline)) enum iso_status call(struct iso_sandbox *sandbox,
+                                                                  const struct iso_request *request,
+                                                                  struct iso_reply *reply,
+                                                                  bool view)
+{
+    reply->output = (struct iso_bytes){0};
+    if (__builtin_expect(request->function >= sandbox->function_count, 0)) {
+        return ISO_BAD_ARGUMENT;
+    }
+    if (__builtin_expect(!domain_is_ready(sandbox->domain, request->timeout_ns), 0)) {
+        return call_prepared(sandbox, request, reply, view);
+    }
+    return call_ready(sandbox, request, reply, view);
+}
+
+/* Inlined into the timed loops, and called by everybody else. */
+static inline __attribute__((always_inline)) enum iso_status
+copy_call(struct iso_sandbox *sandbox, const struct iso_request *request, struct iso_reply *reply)
+{
+    return call(sandbox, request, reply, false);
+}
+
+static inline __attribute__((always_inline)) enum iso_status
+view_call(struct iso_sandbox *sandbox, const struct iso_request *request, struct iso_reply *reply)
+{
+    return call(sandbox, request, reply, true);
+}
+
+static enum iso_status copy_loop(struct iso_sandbox *sandbox, const struct iso_request *request,
+                                 struct iso_batch *batch)
+{
+    return iso_timed_loop(copy_call, copy_release, sandbox, request, batch);
+}
+
+static enum iso_status view_loop(struct iso_sandbox *sandbox, const struct iso_request *request,
+                                 struct iso_batch *batch)
+{
+    return iso_timed_loop(view_call, view_release, sandbox, request, batch);
+}
+
+const struct iso_mechanism iso_domain = {
+    .name = "domain",
+    .loads_libraries = true,
+    .open = copy_open,
+    .call = copy_call,
+    .release = copy_release,
+    .loop = copy_loop,
+    .close = mechanism_close,
+};
+
+const struct iso_mechanism iso_domain_view = {
+    .name = "domain-view",
+    .loads_libraries = true,
+    .open = view_open,
+    .call = view_call,
+    .release = view_release,
+    .loop = view_loop,
+    .close = mechanism_close,
+};

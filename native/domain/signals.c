@@ -1,0 +1,362 @@
+/*
+ * The runtime's signal handler. It runs on the signal stack of an attached thread, or, in a thread
+ * that has never used a domain, wherever the kernel put it.
+ *
+ * A fault inside a domain either asks for memory (the stack, the heap, a page of data that is
+ * written for the first time), and the domain goes on; or it is a violation, and the call returns
+ * an error. Nothing of the signal's frame is used for that but to describe the fault: on older
+ * kernels the frame lies in memory that domains can write.
+ *
+ * Any other signal is the program's. If it came while a domain ran, the program's handler runs
+ * outside, and the domain goes on afterwards by a frame of the runtime's own.
+ */
+#include "signals.h"
+
+#include "dispositions.h"
+#include "domain.h"
+#include "gate.h"
+#include "substitutes.h"
+#include "thread.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <immintrin.h>
+#include <string.h>
+#include <time.h>
+#include <ucontext.h>
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+#ifndef SYS_USER_DISPATCH
+#define SYS_USER_DISPATCH 2
+#endif
+
+void domain_signal(int number, siginfo_t *info, ucontext_t *context);
+
+/* ---- the frame: Intel SDM volume 1, 13.4 (XSAVE area), and Linux's asm/sigcontext.h ---- */
+
+enum {
+    SOFTWARE_RESERVED = 464, /* struct _fpx_sw_bytes: magic1, extended_size, ... */
+    XSTATE_HEADER = 512,     /* XSTATE_BV */
+    PKRU_COMPONENT = 9,
+};
+#define XSTATE_MAGIC 0x46505853U
+
+static unsigned pkru_offset; /* in the XSAVE area */
+
+static uint8_t *floating_point(const ucontext_t *context)
+{
+    return (uint8_t *)context->uc_mcontext.fpregs;
+}
+
+/* Bytes of an extended area with its trailing magic; 0: there is none. */
+static size_t extended_size(const uint8_t *area)
+{
+    uint32_t words[2];
+    if (area == NULL) {
+        return 0;
+    }
+    memcpy(words, area + SOFTWARE_RESERVED, sizeof(words));
+    return words[0] == XSTATE_MAGIC && words[1] >= pkru_offset + sizeof(uint32_t) ? words[1] : 0;
+}
+
+static uint32_t interrupted_pkru(const ucontext_t *context)
+{
+    const uint8_t *area = floating_point(context);
+    uint64_t present;
+    uint32_t pkru = 0;
+    if (extended_size(area) == 0) {
+        return 0;
+    }
+    memcpy(&present, area + XSTATE_HEADER, sizeof(present));
+    if ((present & 1U << PKRU_COMPONENT) != 0) { /* else in its initial state, 0 */
+        memcpy(&pkru, area + pkru_offset, sizeof(pkru));
+    }
+    return pkru;
+}
+
+static void set_pkru(uint8_t *area, uint32_t pkru)
+{
+    uint64_t present;
+    if (extended_size(area) == 0) {
+        return;
+    }
+    memcpy(&present, area + XSTATE_HEADER, sizeof(present));
+    present |= 1U << PKRU_COMPONENT;
+    memcpy(area + XSTATE_HEADER, &present, sizeof(present));
+    memcpy(area + pkru_offset, &pkru, sizeof(pkru));
+}
+
+/* ---- going on inside ---- */
+
+static bool lies_between(uint64_t address, const char *begin, const char *end)
+{
+    return address - (uintptr_t)begin < (uintptr_t)end - (uintptr_t)begin;
+}
+
+/*
+ * rt_sigreturn into a domain with selector on would itself be refused, and its frame is not to be
+ * trusted. So: a copy of the frame, with all that matters set here, leads to the gate's own code.
+ */
+static _Noreturn void go_on(struct thread *thread, struct domain *domain, const ucontext_t *context,
+                            uint64_t fs, uint64_t gs)
+{
+    enum { FLAGS_KEPT = 0xCD5 | 0x200000 }; /* status flags, DF, ID */
+    struct gate *gate = domain->gate;
+    const greg_t *from = context->uc_mcontext.gregs;
+    uint64_t instruction = (uint64_t)from[REG_RIP];
+    /* In the middle of going on: the gate still knows where to. */
+    if (!lies_between(instruction, gate_code(domain->number, gate_code_resume),
+                      gate_code(domain->number, gate_code_end))) {
+        gate->resume_fs = fs;
+        gate->resume_gs = gs;
+        gate->resume_rax = (uint64_t)from[REG_RAX];
+        gate->resume_rcx = (uint64_t)from[REG_RCX];
+        gate->resume_rdx = (uint64_t)from[REG_RDX];
+        gate->resume_rsp = (uint64_t)from[REG_RSP];
+        gate->resume_rip = instruction;
+        gate->resume_flags = ((uint64_t)from[REG_EFL] & FLAGS_KEPT) | 0x202;
+    }
+    size_t head = offsetof(ucontext_t, uc_sigmask) + sizeof(uint64_t); /* the kernel's part */
+    ucontext_t *copy = (ucontext_t *)thread->frame;
+    uint8_t *area = thread->frame + 4096; /* aligned to 64, as XRSTOR wants it */
+    size_t size = extended_size(floating_point(context));
+    memcpy(copy, context, head);
+    copy->uc_flags = 1 | 2 | 4; /* UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
+    copy->uc_link = NULL;
+    copy->uc_stack = (stack_t){
+        .ss_sp = thread_stack(thread), .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
+    greg_t *to = copy->uc_mcontext.gregs;
+    to[REG_RIP] = (greg_t)gate_code(domain->number, gate_code_resume);
+    to[REG_RSP] = (greg_t)(area - 128);
+    to[REG_EFL] = 0x202;
+    to[REG_CSGSFS] = 0x33 | (greg_t)0x2b << 48;
+    copy->uc_mcontext.fpregs = NULL;
+    if (size != 0 && size <= sizeof(thread->frame) - 4096) {
+        memcpy(area, floating_point(context), size);
+        set_pkru(area, PKRU_ALL);
+        copy->uc_mcontext.fpregs = (fpregset_t)area;
+    }
+    gate_sigreturn(copy);
+}
+
+/* ---- violations ---- */
+
+static enum iso_access access_of(const ucontext_t *context)
+{
+    enum { WRITE = 2, FETCH = 16 }; /* page fault error code: Intel SDM volume 3, 4.7 */
+    greg_t error = context->uc_mcontext.gregs[REG_ERR];
+    if ((error & FETCH) != 0) {
+        return ISO_ACCESS_EXECUTE;
+    }
+    return (error & WRITE) != 0 ? ISO_ACCESS_WRITE : ISO_ACCESS_READ;
+}
+
+static void describe(struct iso_fault *fault, const struct domain *domain, int number,
+                     const siginfo_t *info, const ucontext_t *context)
+{
+    uint64_t instruction = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+    *fault = (struct iso_fault){
+        .violation = ISO_VIOLATION_SIGNAL,
+        .signal = number,
+        .exit_code = -1,
+        .instruction = instruction,
+    };
+    bool exits = false;
+    const char *trap = NULL;
+    switch (number) {
+    case SIGSEGV:
+    case SIGBUS: {
+        /* An address that is not canonical is not told: the CPU raises another exception. */
+        uint64_t address = (uint64_t)info->si_addr;
+        fault->address_known = info->si_code != SI_KERNEL;
+        if (!fault->address_known) {
+            break;
+        }
+        fault->address = address;
+        fault->access = access_of(context);
+        if (number == SIGSEGV && info->si_code == SEGV_PKUERR) {
+            fault->protection_key_known = true;
+            fault->protection_key = (int)info->si_pkey;
+        }
+        if (region_has(&domain->region, address) &&
+            address < (uintptr_t)domain->region.base + STACK_LOW_OFFSET) {
+            fault->what = "stack overflow";
+        }
+        break;
+    }
+    case SIGILL:
+        trap = substitute_trap(instruction, &exits);
+        fault->what = trap;
+        if (exits) {
+            fault->violation = ISO_VIOLATION_EXIT;
+            fault->exit_code = (int)(context->uc_mcontext.gregs[REG_RDI] & 0xff);
+            fault->signal = 0;
+        } else if (trap != NULL) {
+            fault->signal = SIGABRT;
+        }
+        break;
+    case SIGSYS:
+        if (info->si_code == SYS_USER_DISPATCH) {
+            fault->what = "system call refused";
+            fault->system_call_known = true;
+            fault->system_call = info->si_syscall;
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static _Noreturn void rewind_call(struct thread *thread, struct domain *domain)
+{
+    /* The kernel took the signal stack away when it switched to it. If this fails, so will the
+     * next rewind; there is nobody to tell who could do better. */
+    thread_rearm_stack(thread);
+    gate_rewind(gate_code(domain->number, gate_code_rewind), domain->gate->caller_rsp);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* ---- signals inside ---- */
+
+/* A fault that is a request for memory. */
+static bool serve(struct domain *domain, int number, const siginfo_t *info)
+{
+    if (number != SIGSEGV || info->si_code <= 0 || info->si_code == SI_KERNEL) {
+        return false;
+    }
+    uintptr_t address = (uintptr_t)info->si_addr;
+    if (region_grow(&domain->region, address)) {
+        return true;
+    }
+    if (tracked_touch(&domain->tls, address, domain->region.key)) {
+        return true;
+    }
+    struct libraries *libraries = domain->libraries;
+    for (size_t i = 0; i < libraries->data_count; i++) {
+        if (tracked_touch(&libraries->data[i], address, domain->region.key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether a signal is of the domain's own making. kill() from elsewhere is not; with system calls
+ * allowed, a domain can raise(), and one cannot be told from the other. */
+static bool is_own(const struct domain *domain, const siginfo_t *info)
+{
+    return info->si_code > 0 || (domain->allow_syscalls && info->si_pid == getpid());
+}
+
+static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_t *context,
+                   uint64_t fs, uint64_t gs)
+{
+    struct domain *domain = thread->domain;
+    uint64_t instruction = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+    unsigned gate = domain->number;
+    thread->refuse_flag = 0; /* from here on this is the process, and may make system calls */
+    thread->plain_flag = 0;
+
+    if (is_fault_signal(number) && is_own(domain, info)) {
+        if (serve(domain, number, info)) {
+            go_on(thread, domain, context, fs, gs);
+        }
+        describe(&thread->fault, domain, number, info, context);
+        rewind_call(thread, domain);
+    }
+    if (number == deadline_signal() && info->si_code == SI_TIMER) {
+        if (thread->deadline_ns != 0 && now_ns() >= thread->deadline_ns) {
+            thread->fault = (struct iso_fault){
+                .violation = ISO_VIOLATION_TIMEOUT, .exit_code = -1, .instruction = instruction};
+            rewind_call(thread, domain);
+        }
+    } else {
+        dispositions_act(number, info, context);
+    }
+    /* The gate's own instructions between setting the flag and changing the rights: those come
+     * back as the process, and on the way in set the flag again. */
+    if (interrupted_pkru(context) == PKRU_ALL) {
+        if (lies_between(instruction, gate_code(gate, gate_code_commit),
+                         gate_code(gate, gate_code_inside))) {
+            context->uc_mcontext.gregs[REG_RIP] = (greg_t)gate_code(gate, gate_code_commit);
+            return;
+        }
+        if (lies_between(instruction, gate_code(gate, gate_code_outside),
+                         gate_code(gate, gate_code_rewind))) {
+            return;
+        }
+    }
+    go_on(thread, domain, context, fs, gs);
+}
+
+/* ---- signals outside ---- */
+
+/* A thread that has never used a domain reads a domain's memory, a result in place: it may. */
+static bool give_rights(int number, const siginfo_t *info, const ucontext_t *context)
+{
+    if (number != SIGSEGV || info->si_code != SEGV_PKUERR ||
+        interrupted_pkru(context) == PKRU_ALL || !domains_have_key((int)info->si_pkey)) {
+        return false;
+    }
+    set_pkru(floating_point(context), PKRU_ALL);
+    return true;
+}
+
+static void outside(int number, siginfo_t *info, ucontext_t *context)
+{
+    if (give_rights(number, info, context) || number == deadline_signal()) {
+        return;
+    }
+    dispositions_act(number, info, context);
+}
+
+/* A function of its own: where errno lies must not be looked up before FS base is right. */
+static __attribute__((noinline)) void dispatch(struct thread *thread, int number, siginfo_t *info,
+                                               ucontext_t *context, uint64_t fs, uint64_t gs)
+{
+    int error = errno;
+    if (thread != NULL && thread_is_inside(thread)) {
+        inside(thread, number, info, context, fs, gs);
+    } else {
+        outside(number, info, context);
+    }
+    errno = error;
+}
+
+/* Called by gate_signal_entry, with all rights. */
+void domain_signal(int number, siginfo_t *info, ucontext_t *context)
+{
+    struct thread *thread = thread_of_stack((uintptr_t)__builtin_frame_address(0));
+    if (thread == NULL) {
+        dispatch(NULL, number, info, context, 0, 0);
+        return;
+    }
+    uint64_t fs = _readfsbase_u64(); /* may be a domain's */
+    uint64_t gs = _readgsbase_u64();
+    _writefsbase_u64(thread->fs);
+    _writegsbase_u64(thread->gs);
+    dispatch(thread, number, info, context, fs, gs);
+    _writefsbase_u64(fs);
+    _writegsbase_u64(gs);
+}
+
+bool signals_prepare(struct iso_fault *fault)
+{
+    unsigned eax, ebx, ecx, edx;
+    if (pkru_offset == 0) {
+        if (__get_cpuid_count(0xd, PKRU_COMPONENT, &eax, &ebx, &ecx, &edx) == 0 || ebx == 0) {
+            *fault = (struct iso_fault){
+                .exit_code = -1, .system_errno = ENOSYS, .what = "finding PKRU by CPUID"};
+            return false;
+        }
+        pkru_offset = ebx;
+    }
+    return dispositions_adopt(fault);
+}

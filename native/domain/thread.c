@@ -1,0 +1,324 @@
+#include "thread.h"
+
+#include "domain.h"
+#include "keys.h"
+#include "signals.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <immintrin.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/wait.h>
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#define PR_SYS_DISPATCH_OFF 0
+#define PR_SYS_DISPATCH_ON 1
+#endif
+#ifndef HWCAP2_FSGSBASE
+#define HWCAP2_FSGSBASE (1 << 1)
+#endif
+
+uint8_t *thread_area;
+uint64_t thread_area_size;
+int signal_stack_key;
+__thread struct thread *thread_self __attribute__((tls_model("initial-exec")));
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool slot_used[THREAD_MAX];
+static pthread_key_t at_thread_end;
+
+static bool refused(struct iso_fault *fault, const char *what)
+{
+    *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = what};
+    return false;
+}
+
+/* ---- what this kernel needs ---- */
+
+static void probe_reached(int number)
+{
+    (void)number;
+    _exit(0);
+}
+
+/* In a forked child: a fault under a domain's rights, with the signal stack under key 0. */
+static _Noreturn void probe(uint8_t *stack, volatile uint8_t *target)
+{
+    struct sigaction action = {.sa_handler = probe_reached, .sa_flags = SA_ONSTACK};
+    stack_t alternate = {.ss_sp = stack, .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* no core file of a fault that is expected */
+    if (sigaction(SIGSEGV, &action, NULL) == 0 && sigaltstack(&alternate, NULL) == 0) {
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        write_pkru(pkru_with(UINT32_MAX, 0, KEY_READ));
+        *target = 1;
+    }
+    _exit(1);
+}
+
+/*
+ * Kernels differ: the older ones write a signal's frame with the rights of what they interrupted,
+ * which inside a domain are none to key 0. (Changed by Linux commit 70044df250d0, 6.12.)
+ */
+static bool frames_need_a_key(uint8_t *stack, bool *need, struct iso_fault *fault)
+{
+    /* A child without a signal at its end: the caller's SIGCHLD handler is not to hear of it. */
+    long child = syscall(SYS_clone, 0UL, NULL, NULL, NULL, 0UL);
+    if (child < 0) {
+        return refused(fault, "clone");
+    }
+    if (child == 0) {
+        probe(stack, stack);
+    }
+    int status;
+    pid_t ended;
+    do {
+        ended = waitpid((pid_t)child, &status, __WALL);
+    } while (ended < 0 && errno == EINTR);
+    if (ended < 0) {
+        return refused(fault, "waitpid");
+    }
+    *need = !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return true;
+}
+
+static void detach(void *thread);
+
+bool threads_prepare(struct iso_fault *fault)
+{
+    if (thread_area != NULL) {
+        return true;
+    }
+    if ((getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) == 0) {
+        errno = ENOSYS;
+        return refused(fault, "FSGSBASE, which gates need (Linux 5.9 or newer)");
+    }
+    size_t size = THREAD_MAX * THREAD_SLOT;
+    uint8_t *area = mmap(NULL, size + THREAD_SLOT, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED) {
+        return refused(fault, "mmap");
+    }
+    uint8_t *base = (uint8_t *)(((uintptr_t)area + THREAD_SLOT - 1) & ~(THREAD_SLOT - 1));
+    bool need = false;
+    if (mprotect(base, SIGNAL_STACK, PROT_READ | PROT_WRITE) != 0) {
+        refused(fault, "mprotect");
+    } else if (frames_need_a_key(base, &need, fault)) {
+        int key = need ? key_allocate() : 0;
+        int error = key < 0 ? errno : pthread_key_create(&at_thread_end, detach);
+        if (error == 0) {
+            signal_stack_key = key;
+            thread_area = base;
+            thread_area_size = size;
+            return true;
+        }
+        errno = error;
+        refused(fault, key < 0 ? "pkey_alloc" : "pthread_key_create");
+        if (key > 0) {
+            key_free(key);
+        }
+    }
+    munmap(area, size + THREAD_SLOT);
+    return false;
+}
+
+/* ---- attaching ---- */
+
+/* glibc registers an area in thread-local storage, by one of these lengths. */
+static bool unregister_rseq(void)
+{
+    enum { UNREGISTER = 1, SIGNATURE = 0x53053053 };
+    if (__rseq_size == 0) {
+        return true; /* switched off by a tunable, or refused by the kernel */
+    }
+    uint8_t *area = (uint8_t *)__builtin_thread_pointer() + __rseq_offset;
+    unsigned long announced = getauxval(27 /* AT_RSEQ_FEATURE_SIZE */);
+    const unsigned long lengths[] = {32, __rseq_size, announced, (announced + 31) & ~31UL};
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        if (lengths[i] >= 32 && syscall(SYS_rseq, area, lengths[i], UNREGISTER, SIGNATURE) == 0) {
+            return true;
+        }
+        /* EINVAL: another length, or it is not registered any more. */
+        if (errno != EINVAL) {
+            return false;
+        }
+    }
+    /* Nothing of glibc's is registered: try to register, to tell that from a length we miss. */
+    if (syscall(SYS_rseq, area, 32UL, 0, SIGNATURE) == 0) {
+        return syscall(SYS_rseq, area, 32UL, UNREGISTER, SIGNATURE) == 0;
+    }
+    return false;
+}
+
+static uint8_t *claim_slot(void)
+{
+    uint8_t *slot = NULL;
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < THREAD_MAX && slot == NULL; i++) {
+        if (!slot_used[i]) {
+            slot_used[i] = true;
+            slot = thread_area + i * THREAD_SLOT;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return slot;
+}
+
+static void give_slot_back(uint8_t *slot)
+{
+    /* Fresh pages under key 0, which cost nothing until somebody comes. */
+    mmap(slot, THREAD_SLOT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+         0);
+    pthread_mutex_lock(&lock);
+    slot_used[(size_t)(slot - thread_area) / THREAD_SLOT] = false;
+    pthread_mutex_unlock(&lock);
+}
+
+static bool prepare_slot(uint8_t *slot)
+{
+    size_t state = THREAD_SLOT - SIGNAL_STACK;
+    return key_protect(slot, SIGNAL_STACK, PROT_READ | PROT_WRITE, signal_stack_key) == 0 &&
+           mprotect(slot + SIGNAL_STACK, state, PROT_READ | PROT_WRITE) == 0;
+}
+
+bool thread_rearm_stack(const struct thread *thread)
+{
+    stack_t stack = {
+        .ss_sp = thread_stack(thread), .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
+    return syscall(SYS_sigaltstack, &stack, NULL) == 0;
+}
+
+struct thread *thread_attach(struct iso_fault *fault)
+{
+    if (thread_self != NULL) {
+        return thread_self;
+    }
+    uint8_t *slot = claim_slot();
+    if (slot == NULL) {
+        errno = EAGAIN;
+        refused(fault, "more than 1024 threads that use domains");
+        return NULL;
+    }
+    struct thread *thread = (struct thread *)(slot + SIGNAL_STACK);
+    const char *what = NULL;
+    stack_t before;
+    if (!prepare_slot(slot)) {
+        what = "mprotect";
+    } else if (!unregister_rseq()) {
+        what = "rseq";
+    } else if (sigaltstack(NULL, &before) != 0) {
+        what = "sigaltstack";
+    } else {
+        thread->attached = true;
+        thread->tid = (int)syscall(SYS_gettid);
+        thread->fs = _readfsbase_u64();
+        thread->gs = _readgsbase_u64();
+        thread->user_stack = before;
+        int error = pthread_setspecific(at_thread_end, thread);
+        if (error != 0) {
+            errno = error;
+            what = "pthread_setspecific";
+        } else if (!thread_rearm_stack(thread)) {
+            what = "sigaltstack";
+        }
+    }
+    if (what != NULL) {
+        int error = errno;
+        if (thread_area != NULL) {
+            pthread_setspecific(at_thread_end, NULL);
+        }
+        give_slot_back(slot);
+        errno = error;
+        refused(fault, what);
+        return NULL;
+    }
+    write_pkru(PKRU_ALL);
+    thread_self = thread;
+    return thread;
+}
+
+static void detach(void *argument)
+{
+    struct thread *thread = argument;
+    domains_forget_thread(thread);
+    thread_self = NULL;
+    if (thread->dispatch_armed) {
+        prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0);
+    }
+    if (thread->has_timer) {
+        timer_delete(thread->timer);
+    }
+    stack_t before = thread->user_stack;
+    syscall(SYS_sigaltstack, &before, NULL);
+    give_slot_back(thread_stack(thread));
+}
+
+bool thread_arm_dispatch(struct thread *thread, struct iso_fault *fault)
+{
+    if (thread->dispatch_armed) {
+        return true;
+    }
+    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &thread->refuse_flag) != 0) {
+        return refused(fault, "prctl(PR_SET_SYSCALL_USER_DISPATCH), which needs Linux 5.11");
+    }
+    thread->dispatch_armed = true;
+    return true;
+}
+
+/* ---- time limits ---- */
+
+bool thread_set_deadline(struct thread *thread, uint64_t nanoseconds, struct iso_fault *fault)
+{
+    if (!thread->has_timer) {
+        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = deadline_signal()};
+        event._sigev_un._tid = thread->tid;
+        if (timer_create(CLOCK_MONOTONIC, &event, &thread->timer) != 0) {
+            return refused(fault, "timer_create");
+        }
+        thread->has_timer = true;
+    }
+    struct itimerspec limit = {.it_value = {.tv_sec = (time_t)(nanoseconds / 1000000000U),
+                                            .tv_nsec = (long)(nanoseconds % 1000000000U)}};
+    thread->deadline_ns = 0;
+    if (nanoseconds != 0) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        thread->deadline_ns =
+            (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec + nanoseconds;
+    }
+    return timer_settime(thread->timer, 0, &limit, NULL) == 0 || refused(fault, "timer_settime");
+}
+
+/* ---- fork ---- */
+
+/* In the child: only this thread is left, and dispatch and timers are not inherited. */
+void threads_after_fork(void)
+{
+    if (thread_area == NULL) {
+        return;
+    }
+    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    lock = fresh;
+    for (size_t i = 0; i < THREAD_MAX; i++) {
+        uint8_t *slot = thread_area + i * THREAD_SLOT;
+        if (slot_used[i] && (thread_self == NULL || slot != thread_stack(thread_self))) {
+            give_slot_back(slot);
+        }
+    }
+    struct thread *thread = thread_self;
+    if (thread != NULL) {
+        thread->tid = (int)syscall(SYS_gettid);
+        thread->has_timer = false;
+        thread->dispatch_armed = false;
+    }
+}

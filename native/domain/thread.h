@@ -1,0 +1,92 @@
+/*
+ * Threads that use domains. A thread is attached at its first use: it gets a stack for signals that
+ * the kernel can write while a domain's rights are in force, all rights outside of domains, no
+ * restartable sequences (the kernel would update them under a domain's rights, and kill), and, when
+ * a domain wants it, Syscall User Dispatch. It is detached when it ends.
+ */
+#ifndef DOMAIN_THREAD_H
+#define DOMAIN_THREAD_H
+
+#include "isolation.h"
+#include "region.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#define THREAD_MAX 1024
+#define THREAD_SLOT (256UL << 10) /* each: signal stack, then the thread's state */
+#define SIGNAL_STACK (128UL << 10)
+
+struct domain;
+
+struct thread {
+    /* The byte that the kernel reads at each system call: 1 refuses it. Also: "is in a domain". */
+    volatile uint8_t refuse_flag;
+    /* The same for domains that may make system calls. */
+    volatile uint8_t plain_flag;
+    bool attached;
+    bool dispatch_armed;
+    bool has_timer;
+    int tid;
+    uint64_t fs, gs;
+    struct domain *domain; /* that is being called; NULL: none */
+    timer_t timer;
+    uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none */
+    struct iso_fault fault; /* of the last violation */
+    stack_t user_stack;     /* what sigaltstack() would say without us */
+    /* A signal frame of our own, to return to a domain with. */
+    _Alignas(64) uint8_t frame[64 << 10];
+};
+
+_Static_assert(SIGNAL_STACK + sizeof(struct thread) <= THREAD_SLOT, "a thread's slot is too small");
+
+/* All threads' slots; gate.S compares stack pointers with it. */
+extern uint8_t *thread_area;
+extern uint64_t thread_area_size;
+
+extern __thread struct thread *thread_self __attribute__((tls_model("initial-exec")));
+
+/* The key of signal stacks: 0 where the kernel can write them whatever a domain's rights are. */
+extern int signal_stack_key;
+
+/* Reserves what threads need; finds out what this kernel needs. Once. */
+bool threads_prepare(struct iso_fault *fault);
+
+/* The calling thread's state; attaches it. NULL: *fault says why not. */
+struct thread *thread_attach(struct iso_fault *fault);
+
+/* Refuses system calls while refuse_flag is set. */
+bool thread_arm_dispatch(struct thread *thread, struct iso_fault *fault);
+
+/* The timer that ends calls. `nanoseconds` 0 disarms it. */
+bool thread_set_deadline(struct thread *thread, uint64_t nanoseconds, struct iso_fault *fault);
+
+/* In the child of a fork: only the calling thread is left. */
+void threads_after_fork(void);
+
+/* Installs the signal stack again: the kernel takes it away when a signal arrives. */
+bool thread_rearm_stack(const struct thread *thread);
+
+/* The thread on whose signal stack this address lies, or NULL. */
+static inline struct thread *thread_of_stack(uintptr_t address)
+{
+    uintptr_t offset = address - (uintptr_t)thread_area;
+    if (offset >= thread_area_size) {
+        return NULL;
+    }
+    return (struct thread *)(thread_area + offset / THREAD_SLOT * THREAD_SLOT + SIGNAL_STACK);
+}
+
+static inline uint8_t *thread_stack(const struct thread *thread)
+{
+    return (uint8_t *)(uintptr_t)thread - SIGNAL_STACK;
+}
+
+static inline bool thread_is_inside(const struct thread *thread)
+{
+    return thread->refuse_flag != 0 || thread->plain_flag != 0;
+}
+
+#endif
