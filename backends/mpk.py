@@ -7,7 +7,7 @@ SDRaD; what a domain may and may not do is said in native/domain/domain.h.
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ class ProtectionKeys(Backend):
         return native.NativeSandbox(
             mechanism,
             functions,
-            time_limit=True,
+            time_limit=self.guarantees.time_limit,
             views=self.views,
             allow_syscalls=self.allow_syscalls,
         )
@@ -69,7 +69,7 @@ def _has_protection_keys() -> bool:
     return "ospke" in flags.split()
 
 
-_GUARANTEES = Guarantees(
+_REFUSED = Guarantees(
     heap=True,
     stack=True,
     static_data=True,
@@ -79,6 +79,8 @@ _GUARANTEES = Guarantees(
     syscalls=True,
     threads=True,
 )
+# What makes system calls can end the process, and block the signal of a time limit.
+_ALLOWED = replace(_REFUSED, recovery=False, time_limit=False, syscalls=False)
 
 
 def _mpk(
@@ -89,12 +91,7 @@ def _mpk(
         summary=summary,
         mechanism="mpk",
         native_loop=True,
-        guarantees=Guarantees(
-            **{
-                **{f: getattr(_GUARANTEES, f) for f in _GUARANTEES.__slots__},
-                "syscalls": not allow_syscalls,
-            }
-        ),
+        guarantees=_ALLOWED if allow_syscalls else _REFUSED,
         options={
             "result": "view" if views else "copy",
             "syscalls": "allowed" if allow_syscalls else "refused",

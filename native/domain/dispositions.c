@@ -161,7 +161,7 @@ static handler *program_signal(int number, handler *wanted_handler)
 static int program_sigaltstack(const stack_t *stack, stack_t *before)
 {
     struct thread *thread = thread_self;
-    if (thread == NULL) {
+    if (thread == &thread_nobody) {
         return sigaltstack(stack, before);
     }
     if (before != NULL) {

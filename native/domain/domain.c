@@ -15,9 +15,6 @@ static struct domain domains[GATE_COUNT];
 static uint32_t keys_taken; /* a bit each */
 static bool prepared;
 
-/* In place of a thread; not NULL, which is what threads that were never attached have. */
-static struct thread nobody;
-
 static bool refused(struct iso_fault *fault, const char *what)
 {
     *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = what};
@@ -58,7 +55,7 @@ static void in_child(void)
             continue;
         }
         bool others = domain->gate->caller_rsp != 0 && domain->thread != thread_self;
-        domain->thread = &nobody;
+        domain_unbind(domain);
         if (others) {
             domain->gate->caller_rsp = 0;
             write_pkru(PKRU_ALL);
@@ -120,14 +117,21 @@ bool domains_have_key(int key)
     return key > 0 && key < KEY_COUNT && (keys_taken >> key & 1) != 0;
 }
 
+void domain_unbind(struct domain *domain)
+{
+    if (domain->thread != NULL && domain->thread->domain == domain) {
+        domain->thread->domain = NULL;
+    }
+    domain->thread = NULL;
+}
+
 /* ---- opening and closing ---- */
 
 static struct domain *claim(struct iso_fault *fault)
 {
     for (unsigned i = 0; i < GATE_COUNT; i++) {
         if (!domains[i].in_use) {
-            domains[i] = (struct domain){
-                .in_use = true, .number = i, .thread = &nobody, .region = {.key = -1}};
+            domains[i] = (struct domain){.in_use = true, .number = i, .region = {.key = -1}};
             return &domains[i];
         }
     }
@@ -198,18 +202,16 @@ static bool fill(struct domain *domain, const char *const *libraries, size_t cou
         return refused(fault, "pkey_mprotect");
     }
     domain->gate = &gates[domain->number];
-    *domain->gate = (struct gate){.pkru = initial_rights(key),
+    *domain->gate = (struct gate){.exit = (uintptr_t)gate_code(domain->number, gate_code_exit),
+                                  .pkru = initial_rights(key),
                                   .stack_top = (uintptr_t)domain->region.base + STACK_TOP_OFFSET};
-    union {
-        const char *code;
-        gate_enter *enter;
-    } entry = {.code = gate_code(domain->number, gate_code_begin)};
-    domain->enter = entry.enter;
+    domain->code = gate_code(domain->number, gate_code_begin);
     return true;
 }
 
 static void empty(struct domain *domain)
 {
+    domain_unbind(domain);
     if (domain->libraries != NULL) {
         libraries_give_back(domain->libraries);
     }
@@ -258,7 +260,7 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
     if (thread == NULL) {
         return ISO_SYSTEM_ERROR;
     }
-    if (thread->domain != NULL || domain->gate->caller_rsp != 0) {
+    if (thread->in_handler || domain->gate->caller_rsp != 0) {
         return ISO_BUSY;
     }
     if (!domain->allow_syscalls && !thread_arm_dispatch(thread, fault)) {
@@ -269,13 +271,10 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
     gate->caller_fs = thread->fs;
     gate->caller_gs = thread->gs;
     gate->domain_fs = domain->fs != 0 ? domain->fs : thread->fs;
+    domain_unbind(domain);
     domain->thread = thread;
+    thread->domain = domain;
     return ISO_OK;
-}
-
-void domain_unbind(struct domain *domain)
-{
-    domain->thread = &nobody;
 }
 
 bool domain_discard(struct domain *domain)
@@ -296,7 +295,7 @@ void domains_forget_thread(const struct thread *thread)
     pthread_mutex_lock(&lock);
     for (unsigned i = 0; i < GATE_COUNT; i++) {
         if (domains[i].in_use && domains[i].thread == thread) {
-            domains[i].thread = &nobody;
+            domains[i].thread = NULL;
         }
     }
     pthread_mutex_unlock(&lock);

@@ -40,8 +40,8 @@ struct domain {
     struct region region;
     struct core *core;
     struct gate *gate;
-    gate_enter *enter;
-    struct thread *thread; /* the thread that called last; gate is filled in for it; or `nobody` */
+    const char *code;      /* of the gate */
+    struct thread *thread; /* the thread that the gate is filled in for; NULL: none */
     struct libraries *libraries;
     struct tracked tls;
     uint64_t fs; /* 0: the calling thread's */
@@ -82,22 +82,19 @@ void data_domain_close(struct data_domain *data);
 void domain_grant(struct domain *domain, const struct data_domain *data, enum key_rights rights);
 
 /* Runs target(first, second, third, fourth) inside; GATE_REWOUND after a violation, which the
- * calling thread's `fault` describes. The domain is bound to this thread and nobody is inside. */
-static inline int64_t domain_enter(struct domain *domain, const void *first, uint64_t second,
-                                   void *third, uint64_t fourth, void *target)
+ * calling thread's `fault` describes. The domain is ready. */
+static inline __attribute__((always_inline)) int64_t domain_enter(struct domain *domain,
+                                                                  const void *first,
+                                                                  uint64_t second, void *third,
+                                                                  uint64_t fourth, void *target)
 {
-    struct thread *thread = domain->thread;
-    thread->domain = domain;
-    int64_t result = domain->enter(first, second, third, fourth, target);
-    thread->domain = NULL;
-    return result;
+    return gate_call(domain->code, first, second, third, fourth, target);
 }
 
-/* Whether the calling thread can enter as things are, and `prepare` is 0 as well: the fast case. */
-static inline bool domain_is_ready(const struct domain *domain, uint64_t prepare)
+/* Whether the calling thread can enter as things are. */
+static inline bool domain_is_ready(const struct domain *domain)
 {
-    /* One comparison says that this thread is attached and that the domain is bound to it. */
-    return domain->thread == thread_self && ((uintptr_t)domain->thread->domain | prepare) == 0;
+    return thread_self->domain == domain;
 }
 
 #endif

@@ -24,55 +24,49 @@ gates:
 
     .text
     .balign GATE_CODE_STRIDE
-    .globl gate_code_begin, gate_code_commit, gate_code_inside, gate_code_outside
+    .globl gate_code_begin, gate_code_commit, gate_code_inside, gate_code_outside, gate_code_exit
     .globl gate_code_rewind, gate_code_resume, gate_code_end
-    .hidden gate_code_begin, gate_code_commit, gate_code_inside, gate_code_outside
+    .hidden gate_code_begin, gate_code_commit, gate_code_inside, gate_code_outside, gate_code_exit
     .hidden gate_code_rewind, gate_code_resume, gate_code_end
 
     .set N, 0
     .rept GATE_COUNT
     .balign GATE_CODE_STRIDE, 0xcc
 
-/* ---- in: rdi, rsi, rdx, rcx for the function, whose address is in r8 ---- */
+/* ---- in: rdi, rsi, r8, r9 are the arguments, r11 the function ---- */
 .if N == 0
 gate_code_begin:
 .endif
     push %rbp
-    push %rbx
-    push %r12
-    push %r13
-    push %r14
-    push %r15
-    mov %rdx, %r10
-    mov %rcx, %r11
     stmxcsr STATE(GATE_MXCSR)
     fnstcw STATE(GATE_FPU_CONTROL)
     mov %rsp, STATE(GATE_CALLER_RSP)    /* the rewind context */
-    mov STATE(GATE_FLAG), %r9
+    mov STATE(GATE_FLAG), %r10
     mov STATE(GATE_DOMAIN_FS), %rax
     wrfsbase %rax
     mov STATE(GATE_STACK_TOP), %rsp
-    lea 1f(%rip), %rax
-    push %rax                           /* where the function returns to */
+    pushq STATE(GATE_EXIT)              /* where the function returns to */
     mov STATE(GATE_PKRU), %eax
     xor %ecx, %ecx
     xor %edx, %edx
 .if N == 0
 gate_code_commit:
 .endif
-    movb $1, (%r9)                      /* from here system calls are refused */
+    movb $1, (%r10)                     /* from here system calls are refused */
     WRPKRU
 .if N == 0
 gate_code_inside:
 .endif
     cmp STATE(GATE_PKRU), %eax
     jne 9f
-    mov %r10, %rdx
-    mov %r11, %rcx
-    jmp *%r8
+    mov %r8, %rdx
+    mov %r9, %rcx
+    jmp *%r11
 
 /* ---- out: the result is in eax, and nothing else means anything ---- */
-1:
+.if N == 0
+gate_code_exit:
+.endif
     mov %eax, %r8d
     xor %eax, %eax
     xor %ecx, %ecx
@@ -84,10 +78,10 @@ gate_code_outside:
     test %eax, %eax
     jne 9f
     mov STATE(GATE_CALLER_RSP), %rsp
-    test %rsp, %rsp
-    je 9f                               /* a jump to the gate of a domain that nobody is in */
+    pushq $0x202                        /* faults if nobody is in the domain: a wild jump here */
     mov STATE(GATE_FLAG), %rdx
     movb $0, (%rdx)
+    popfq                               /* DF, AC, NT, TF off */
 .if N == 0
 gate_code_rewind:
 .endif
@@ -99,14 +93,6 @@ gate_code_rewind:
     ldmxcsr STATE(GATE_MXCSR)
     emms                                /* a full x87 stack would turn the next value into NaN */
     fldcw STATE(GATE_FPU_CONTROL)
-    pushq $0x202
-    popfq                               /* DF, AC, NT, TF off */
-    mov %r8, %rax
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbx
     pop %rbp
     ret
 

@@ -35,8 +35,9 @@
 #define GATE_RESUME_RSP 104
 #define GATE_RESUME_RIP 112
 #define GATE_RESUME_FLAGS 120
+#define GATE_EXIT 128
 
-/* What gate_enter returns after a rewind; a function's own result is 32 bits wide. */
+/* What a call through a gate returns after a rewind; a function's own result is 32 bits wide. */
 #define GATE_REWOUND (-1)
 
 #ifndef __ASSEMBLER__
@@ -61,7 +62,8 @@ struct gate {
     uint64_t resume_rsp;
     uint64_t resume_rip;
     uint64_t resume_flags;
-    uint64_t padding[8];
+    uint64_t exit; /* where the function returns to */
+    uint64_t padding[7];
 };
 
 _Static_assert(sizeof(struct gate) == GATE_STATE_SIZE, "gate.S and struct gate differ");
@@ -74,21 +76,16 @@ _Static_assert(offsetof(struct gate, pkru) == GATE_PKRU, "pkru");
 _Static_assert(offsetof(struct gate, mxcsr) == GATE_MXCSR, "mxcsr");
 _Static_assert(offsetof(struct gate, fpu_control) == GATE_FPU_CONTROL, "fpu_control");
 _Static_assert(offsetof(struct gate, resume_fs) == GATE_RESUME_FS, "resume_fs");
+_Static_assert(offsetof(struct gate, exit) == GATE_EXIT, "exit");
 _Static_assert(offsetof(struct gate, resume_flags) == GATE_RESUME_FLAGS, "resume_flags");
 
 extern struct gate gates[GATE_COUNT];
 
-/*
- * Runs target(first, second, third, fourth) inside and returns its result, zero-extended, or
- * GATE_REWOUND. The gate's state is filled in but for caller_rsp.
- */
-typedef int64_t gate_enter(const void *first, uint64_t second, void *third, uint64_t fourth,
-                           void *target);
-
 /* Code of gate 0; gate N's lies N * GATE_CODE_STRIDE behind. */
 extern const char gate_code_begin[];
-extern const char gate_code_commit[];  /* sets the flag; restartable up to gate_code_inside */
-extern const char gate_code_inside[];  /* after WRPKRU: the domain's rights */
+extern const char gate_code_commit[]; /* sets the flag; restartable up to gate_code_inside */
+extern const char gate_code_inside[]; /* after WRPKRU: the domain's rights */
+extern const char gate_code_exit[];
 extern const char gate_code_outside[]; /* after WRPKRU on the way out: all rights */
 extern const char gate_code_rewind[];  /* the flag is cleared */
 extern const char gate_code_resume[];  /* goes on inside, where resume_* say */
@@ -97,6 +94,28 @@ extern const char gate_code_end[];
 static inline const char *gate_code(unsigned number, const char *label)
 {
     return label + (size_t)number * GATE_CODE_STRIDE;
+}
+
+/*
+ * Calls target(first, second, third, fourth) through a gate, which begins at `code` and whose state
+ * is filled in but for caller_rsp. Returns its result, zero-extended, or GATE_REWOUND. The gate
+ * saves no registers but rbp and rsp: the compiler saves what it needs, here.
+ */
+static inline __attribute__((always_inline)) int64_t gate_call(const char *code, const void *first,
+                                                               uint64_t second, void *third,
+                                                               uint64_t fourth, void *target)
+{
+    const char *result = code; /* in rax on the way in */
+    register void *r8 __asm__("r8") = third;
+    register uint64_t r9 __asm__("r9") = fourth;
+    register void *r11 __asm__("r11") = target;
+    __asm__ volatile("call *%%rax"
+                     : "+a"(result), "+D"(first), "+S"(second), "+r"(r8), "+r"(r9), "+r"(r11)
+                     :
+                     : "rbx", "rcx", "rdx", "r10", "r12", "r13", "r14", "r15", "xmm0", "xmm1",
+                       "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+                       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory");
+    return (int64_t)r8;
 }
 
 /* From a signal handler, with all rights and the flag cleared: goes on at a gate's

@@ -174,7 +174,7 @@ static __attribute__((cold, noinline)) void free_retired(struct iso_sandbox *san
 {
     struct domain *domain = sandbox->domain;
     struct iso_fault ignored;
-    if (!domain_is_ready(domain, 0) && domain_bind(domain, &ignored) != ISO_OK) {
+    if (!domain_is_ready(domain) && domain_bind(domain, &ignored) != ISO_OK) {
         return; /* it stays allocated until the next discard */
     }
     domain->core->retired = domain->retired;
@@ -329,7 +329,7 @@ call_ready(struct iso_sandbox *sandbox, const struct iso_request *request, struc
     if (__builtin_expect(result != 0, 0)) {
         return not_returned(sandbox, result, reply);
     }
-    if (*(uint8_t *volatile *)&core->output.data == NULL && core->output.length == 0) {
+    if (__builtin_expect(((uintptr_t)core->output.data | core->output.length) == 0, 1)) {
         return ISO_OK;
     }
     return take_result(sandbox, reply, view);
@@ -344,7 +344,7 @@ static __attribute__((noinline)) enum iso_status call_prepared(struct iso_sandbo
         return ISO_DEAD;
     }
     struct domain *domain = sandbox->domain;
-    if (!domain_is_ready(domain, 0)) {
+    if (!domain_is_ready(domain)) {
         enum iso_status status = domain_bind(domain, &reply->fault);
         if (status != ISO_OK) {
             return status;
@@ -371,7 +371,7 @@ static inline __attribute__((always_inline)) enum iso_status call(struct iso_san
     if (__builtin_expect(request->function >= sandbox->function_count, 0)) {
         return ISO_BAD_ARGUMENT;
     }
-    if (__builtin_expect(!domain_is_ready(sandbox->domain, request->timeout_ns), 0)) {
+    if (__builtin_expect(!domain_is_ready(sandbox->domain) || request->timeout_ns != 0, 0)) {
         return call_prepared(sandbox, request, reply, view);
     }
     return call_ready(sandbox, request, reply, view);

@@ -258,7 +258,7 @@ static bool is_own(const struct domain *domain, const siginfo_t *info)
 static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_t *context,
                    uint64_t fs, uint64_t gs)
 {
-    struct domain *domain = thread->domain;
+    struct domain *domain = thread->domain; /* it cannot be in another */
     uint64_t instruction = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
     unsigned gate = domain->number;
     thread->refuse_flag = 0; /* from here on this is the process, and may make system calls */
@@ -278,7 +278,11 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
             rewind_call(thread, domain);
         }
     } else {
+        thread->domain = NULL; /* a call from the program's handler is to find out */
+        thread->in_handler = true;
         dispositions_act(number, info, context);
+        thread->in_handler = false;
+        thread->domain = domain;
     }
     /* The gate's own instructions between setting the flag and changing the rights: those come
      * back as the process, and on the way in set the flag again. */

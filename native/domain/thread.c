@@ -30,7 +30,8 @@
 uint8_t *thread_area;
 uint64_t thread_area_size;
 int signal_stack_key;
-__thread struct thread *thread_self __attribute__((tls_model("initial-exec")));
+struct thread thread_nobody;
+__thread struct thread *thread_self __attribute__((tls_model("initial-exec"))) = &thread_nobody;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool slot_used[THREAD_MAX];
@@ -200,7 +201,7 @@ bool thread_rearm_stack(const struct thread *thread)
 
 struct thread *thread_attach(struct iso_fault *fault)
 {
-    if (thread_self != NULL) {
+    if (thread_self != &thread_nobody) {
         return thread_self;
     }
     uint8_t *slot = claim_slot();
@@ -251,7 +252,7 @@ static void detach(void *argument)
 {
     struct thread *thread = argument;
     domains_forget_thread(thread);
-    thread_self = NULL;
+    thread_self = &thread_nobody;
     if (thread->dispatch_armed) {
         prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0);
     }
@@ -311,12 +312,12 @@ void threads_after_fork(void)
     lock = fresh;
     for (size_t i = 0; i < THREAD_MAX; i++) {
         uint8_t *slot = thread_area + i * THREAD_SLOT;
-        if (slot_used[i] && (thread_self == NULL || slot != thread_stack(thread_self))) {
+        if (slot_used[i] && (thread_self == &thread_nobody || slot != thread_stack(thread_self))) {
             give_slot_back(slot);
         }
     }
     struct thread *thread = thread_self;
-    if (thread != NULL) {
+    if (thread != &thread_nobody) {
         thread->tid = (int)syscall(SYS_gettid);
         thread->has_timer = false;
         thread->dispatch_armed = false;

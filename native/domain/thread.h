@@ -31,7 +31,8 @@ struct thread {
     bool has_timer;
     int tid;
     uint64_t fs, gs;
-    struct domain *domain; /* that is being called; NULL: none */
+    struct domain *domain; /* whose gate is filled in for this thread; NULL: none */
+    bool in_handler;       /* of a signal that interrupted that domain */
     timer_t timer;
     uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none */
     struct iso_fault fault; /* of the last violation */
@@ -46,7 +47,9 @@ _Static_assert(SIGNAL_STACK + sizeof(struct thread) <= THREAD_SLOT, "a thread's 
 extern uint8_t *thread_area;
 extern uint64_t thread_area_size;
 
+/* The calling thread; &thread_nobody before it is attached. */
 extern __thread struct thread *thread_self __attribute__((tls_model("initial-exec")));
+extern struct thread thread_nobody;
 
 /* The key of signal stacks: 0 where the kernel can write them whatever a domain's rights are. */
 extern int signal_stack_key;

@@ -222,8 +222,12 @@ def test_a_call_past_its_time_limit_is_ended_and_the_next_one_is_right(
         begin = time.monotonic()
         with pytest.raises(ViolationError) as raised:
             sandbox.call(hostile, timeout=0.1)
-        assert raised.value.fault.kind is ViolationKind.TIMEOUT
-        assert 0.1 <= time.monotonic() - begin < 2
+        if name != "loop" and backend.guarantees.syscalls:
+            # They do what they do by system calls, and do not get that far.
+            assert raised.value.fault.system_call is not None
+        else:
+            assert raised.value.fault.kind is ViolationKind.TIMEOUT
+            assert 0.1 <= time.monotonic() - begin < 2
         assert sandbox.call(reverse, b"abc", timeout=10) == b"cba"
 
 
