@@ -65,7 +65,8 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault);
 /* The next call has to bind. */
 void domain_unbind(struct domain *domain);
 
-/* After a violation: an empty heap, an empty stack, libraries as loaded. False with errno. */
+/* After a violation: an empty heap, an empty stack, libraries and thread-local storage as when
+ * opened. False with errno. */
 bool domain_discard(struct domain *domain);
 
 /* The calling thread's thread ends: nothing is bound to it any more. */

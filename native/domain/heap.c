@@ -39,9 +39,11 @@ void *heap_allocate_zeroed(struct heap *heap, size_t count, size_t size)
     if (__builtin_mul_overflow(count, size, &total) || total > HEAP_MAX - PAGE) {
         return NULL;
     }
-    bool is_fresh = heap->free[class_of(total)] == NULL; /* and so zero */
-    void *block = heap_allocate(heap, total);
-    return block == NULL || is_fresh ? block : memset(block, 0, total);
+    bool is_fresh = heap->free[class_of(total)] == NULL;
+    uint8_t *block = heap_allocate(heap, total);
+    /* Beyond what stays after a discard, pages come from the kernel. */
+    bool is_zero = is_fresh && block > heap->limit - HEAP_MAX + HEAP_INITIAL;
+    return block == NULL || is_zero ? block : memset(block, 0, total);
 }
 
 size_t heap_usable_size(const void *block)

@@ -23,7 +23,7 @@
 #define HEAP_CLASSES (SMALL_CLASSES + LARGE_CLASSES)
 
 struct heap {
-    uint8_t *used_end; /* everything from here on has never been used, and is zero */
+    uint8_t *used_end; /* nothing was allocated from here on */
     uint8_t *limit;
     void *free[HEAP_CLASSES];
 };

@@ -78,28 +78,25 @@ bool region_grow(struct region *region, uintptr_t address)
     return false;
 }
 
-static bool drop(uint8_t *begin, const uint8_t *end)
+static bool give_back(uint8_t *begin, const uint8_t *end)
 {
-    return begin >= end || madvise(begin, (size_t)(end - begin), MADV_DONTNEED) == 0;
+    size_t length = (size_t)(end - begin);
+    return madvise(begin, length, MADV_DONTNEED) == 0 && mprotect(begin, length, PROT_NONE) == 0;
 }
 
 bool region_discard(struct region *region)
 {
     uint8_t *top = region->base + STACK_TOP_OFFSET;
-    if (!drop(region->stack_low, region->heap_end)) {
-        return false;
-    }
-    /* Back to the initial sizes: the next discard shall not walk what nobody uses any more. */
     uint8_t *stack_low = top - STACK_INITIAL;
     if (region->stack_low < stack_low) {
-        if (mprotect(region->stack_low, (size_t)(stack_low - region->stack_low), PROT_NONE) != 0) {
+        if (!give_back(region->stack_low, stack_low)) {
             return false;
         }
         region->stack_low = stack_low;
     }
     uint8_t *heap_end = top + HEAP_INITIAL;
     if (region->heap_end > heap_end) {
-        if (mprotect(heap_end, (size_t)(region->heap_end - heap_end), PROT_NONE) != 0) {
+        if (!give_back(heap_end, region->heap_end)) {
             return false;
         }
         region->heap_end = heap_end;

@@ -7,9 +7,12 @@
  *         +--------------------------------------------------------------+
  *
  * core: what the domain writes and the process restores after a violation: the call's result, the
- * heap's state, thread-local storage. Stack and heap adjoin, so that one madvise() discards both.
- * They start small and grow by page faults, so that the process knows how far they ever reached
- * without asking the domain, and a discard costs what was touched.
+ * heap's state, thread-local storage.
+ *
+ * Stack and heap start with a size that most calls do with, and grow beyond by page faults, so that
+ * the process knows how far they ever reached without asking the domain. A discard gives back what
+ * grew. The initial part keeps its pages: faulting a page in again costs more than anything else
+ * that a rewind does. What lay there is as free memory, not zero.
  */
 #ifndef DOMAIN_REGION_H
 #define DOMAIN_REGION_H
@@ -30,9 +33,9 @@
 #define HEAP_OFFSET STACK_TOP_OFFSET
 #define HEAP_MAX (2UL << 30)
 
-/* What is writable from the start, and after a discard. */
-#define STACK_INITIAL (64UL << 10)
-#define HEAP_INITIAL (128UL << 10)
+/* What is writable from the start, and stays after a discard. */
+#define STACK_INITIAL (256UL << 10)
+#define HEAP_INITIAL (1UL << 20)
 
 struct region {
     uint8_t *base;      /* the slot; NULL: none */
@@ -54,7 +57,7 @@ bool region_open(struct region *region, unsigned number, int key);
 /* Extends stack or heap to a faulting address. False: the address is in neither, or no memory. */
 bool region_grow(struct region *region, uintptr_t address);
 
-/* Drops all that stack and heap hold. False with errno. */
+/* Gives back what stack and heap grew. False with errno. */
 bool region_discard(struct region *region);
 
 /* Gives the slot's memory back. */
