@@ -69,3 +69,26 @@ def resources() -> Callable[[], Resources]:
 @pytest.fixture
 def project() -> Path:
     return Path(__file__).parent.parent
+
+
+# ---- the tests that need protection keys ----
+
+_REPORT = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture(scope="session")
+def protection_keys_report(pytestconfig: pytest.Config) -> dict[str, str]:
+    """Where those tests ran and how they went, for the end of the session's report."""
+    return pytestconfig.stash.setdefault(_REPORT, {})
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say how many of them ran, or that none did: on most machines they need an emulated one."""
+    report = config.stash.get(_REPORT, {})
+    if report:
+        terminalreporter.section("tests that need protection keys")
+    for where, outcome in report.items():
+        bad = "DID NOT RUN" in outcome or " 0 failed" not in outcome
+        terminalreporter.line(f"{where}: {outcome}", red=bad, green=not bad)

@@ -7,21 +7,16 @@ file.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from c_programs import CONFIGURATIONS, build, build_folder, cpus, run, tool
+
 HERE = Path(__file__).parent
-PROJECT = HERE.parent.parent
-CONFIGURATIONS = {"plain": "OFF", "sanitized": "ON"}  # NATIVE_SANITIZE
 NAMES = sorted(
     f"{source.stem}.{name}"
     for source in HERE.glob("*.c")
@@ -42,42 +37,25 @@ class Suite:
     def __init__(self, configuration: str, names: set[str]) -> None:
         self._configuration = configuration
         self._names = names  # that pytest has selected
-        self._folder = PROJECT / "build" / f"tests-native-{configuration}"
+        self._folder = build_folder(configuration)
         self._outcomes: dict[str, Outcome] | None = None
 
     def outcome(self, name: str) -> Outcome:
         if self._outcomes is None:
             self._outcomes = {}  # a build that fails is not tried again
-            self._build()
+            build(self._configuration)
             self._outcomes = self._run()
         assert name in self._outcomes, f"ctest has not run {name}; did the build fail?"
         return self._outcomes[name]
-
-    def _build(self) -> None:
-        source = PROJECT / "native"
-        cache = self._folder / "CMakeCache.txt"
-        if cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={source}\n" not in cache.read_text():
-            shutil.rmtree(self._folder)  # the project was moved or copied
-        configure: list[str | Path] = ["-S", source, "-B", self._folder]
-        if not cache.exists() and shutil.which("ninja"):
-            configure += ["-G", "Ninja"]
-        _succeed(
-            *_tool("cmake"),
-            *configure,
-            "-DNATIVE_EXTENSION=OFF",
-            "-DNATIVE_TESTS=ON",
-            f"-DNATIVE_SANITIZE={CONFIGURATIONS[self._configuration]}",
-        )
-        _succeed(*_tool("cmake"), "--build", self._folder, "--parallel", str(_cpus()))
 
     def _run(self) -> dict[str, Outcome]:
         report = self._folder / "ctest.xml"
         report.unlink(missing_ok=True)
         selected = "|".join(re.escape(name) for name in sorted(self._names))
-        command = [*_tool("ctest"), "--test-dir", self._folder, "--output-junit", report]
+        command = [*tool("ctest"), "--test-dir", self._folder, "--output-junit", report]
         if self._names != set(NAMES):
             command += ["--tests-regex", f"^({selected})$"]
-        done = _run(*command, "--parallel", str(_cpus()))
+        done = run(*command, "--parallel", str(cpus()))
         assert report.exists(), done.stdout
         return {
             case.attrib["name"]: Outcome(case.attrib["status"], case.findtext("system-out", ""))
@@ -108,31 +86,3 @@ def test_every_program_is_built() -> None:
     listed = (HERE / "CMakeLists.txt").read_text()
     for program in {name.partition(".")[0] for name in NAMES}:
         assert re.search(rf"\b{program}\b", listed), f"{program}.c is not in CMakeLists.txt"
-
-
-# ---- tools ----
-
-
-def _tool(name: str) -> list[str | Path]:
-    """Find cmake or ctest: in the path, or as the wheel `cmake` installs it."""
-    found = shutil.which(name)
-    if found:
-        return [found]
-    if importlib.util.find_spec("cmake") is None:
-        pytest.skip(f"needs {name}; on Debian and Ubuntu: sudo apt-get install cmake")
-    return [sys.executable, "-c", f"import cmake; cmake.{name}()"]
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-
-
-def _succeed(*command: str | Path) -> None:
-    done = _run(*command)
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"

@@ -1,0 +1,28 @@
+"""The C tests of native/domain, which tests/native/test_c_programs.py builds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PROGRAMS = PROJECT / "build" / "tests-native-plain" / "tests"
+NAMES = sorted(
+    (source.stem, name)
+    for source in (PROJECT / "tests" / "native").glob("domain*.c")
+    for name in re.findall(r"^TEST\((\w+)\)$", source.read_text(), re.MULTILINE)
+)
+SKIPPED = 77
+
+
+@pytest.mark.parametrize(("program", "name"), NAMES)
+@pytest.mark.timeout(300)
+def test_in_c(program: str, name: str) -> None:
+    done = subprocess.run(
+        [PROGRAMS / f"test_{program}", name], capture_output=True, text=True, check=False
+    )
+    # Here nothing is missing that a test could need.
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}{done.stderr}"
