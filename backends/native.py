@@ -190,6 +190,7 @@ class NativeSandbox(Sandbox):
         views: Results are read-only memoryviews of the sandbox's memory. A result is released with
             its last view; the sandbox, when closed, lasts until then.
         allow_syscalls: Foreign code may make system calls, where the mechanism can refuse them.
+        audit: A `struct iso_audit *`: where outside writes are noted instead of refused.
 
     Raises:
         OSError: The system refused, or a library or symbol is not there.
@@ -206,6 +207,7 @@ class NativeSandbox(Sandbox):
         max_output_length: int = MAX_OUTPUT_LENGTH,
         views: bool = False,
         allow_syscalls: bool = False,
+        audit: Any = ffi.NULL,
     ) -> None:
         self._sandbox: Any = None
         self._views = _Views(mechanism) if views else None
@@ -228,6 +230,7 @@ class NativeSandbox(Sandbox):
                 "symbols": names.table,
                 "function_count": len(functions),
                 "allow_syscalls": allow_syscalls,
+                "audit": audit,
                 "sandbox_cpu": -1 if self._pin.sandbox_cpu is None else self._pin.sandbox_cpu,
                 "respawn": respawn,
                 "max_output_length": max_output_length,
@@ -392,12 +395,12 @@ def _fault(fault: Any) -> Fault:
         access=_ACCESSES.get(fault.access),
         protection_key=fault.protection_key if fault.protection_key_known else None,
         system_call=fault.system_call if fault.system_call_known else None,
-        symbol=_symbol(fault.instruction),
+        symbol=symbol(fault.instruction),
         detail=_text(fault.what),
     )
 
 
-def _symbol(address: int) -> str | None:
+def symbol(address: int) -> str | None:
     """Name the function that an address of this process lies in, as NAME+OFFSET in LIBRARY.
 
     The address is only looked up, in the tables of what is loaded: it may be anything.

@@ -20,6 +20,7 @@ _COMMANDS = {
     "compare": "compare",
     "bounds": "bounds",
     "emulate": "emulate",
+    "audit": "audit",
     "doctor": "doctor",
 }
 

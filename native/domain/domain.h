@@ -44,9 +44,10 @@ struct domain {
     struct thread *thread; /* the thread that the gate is filled in for; NULL: none */
     struct libraries *libraries;
     struct tracked tls;
-    uint64_t fs; /* 0: the calling thread's */
-    void *retired;
-    unsigned number; /* of its slot and gate */
+    uint64_t fs;             /* 0: the calling thread's */
+    void *retired;           /* a result that the next call frees */
+    struct iso_audit *audit; /* where outside writes are noted and let through; NULL: refused */
+    unsigned number;         /* of its slot and gate */
     bool allow_syscalls;
     bool in_use;
 };

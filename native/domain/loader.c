@@ -21,6 +21,13 @@ struct patch {
 
 /* Libraries that were loaded once and belong to no domain now. The runtime's lock is held. */
 static struct libraries *unused;
+static size_t unused_count;
+
+/* So many wait with their libraries loaded; more namespaces than that plus the open domains are
+ * never made. */
+enum { UNUSED_MAX = 4 };
+
+#define LIBC_SO "libc.so.6"
 
 static __thread char message[512];
 
@@ -147,7 +154,7 @@ static bool track_data(struct libraries *libraries, struct link_map *object, str
 
 static bool adopt_objects(struct libraries *libraries, struct iso_fault *fault)
 {
-    struct link_map *object = libraries->handles[0];
+    struct link_map *object = libraries->base;
     while (object->l_prev != NULL) {
         object = object->l_prev;
     }
@@ -182,31 +189,54 @@ static bool adopt_objects(struct libraries *libraries, struct iso_fault *fault)
     return true;
 }
 
-static void unload(struct libraries *libraries)
+/* Leaves the namespace with its C library alone. */
+static void strip(struct libraries *libraries)
 {
     libraries_undo(libraries);
-    for (size_t i = libraries->handle_count; i-- > 0;) {
-        dlclose(libraries->handles[i]);
+    while (libraries->handle_count > 0) {
+        dlclose(libraries->handles[--libraries->handle_count]);
     }
-    for (size_t i = 0; i < libraries->data_count; i++) {
-        tracked_close(&libraries->data[i]);
+    while (libraries->data_count > 0) {
+        tracked_close(&libraries->data[--libraries->data_count]);
     }
+    libraries->object_count = 0;
     free(libraries->patches);
     free(libraries->handles);
     free(libraries->key);
-    free(libraries);
+    libraries->patches = NULL;
+    libraries->handles = NULL;
+    libraries->key = NULL;
 }
 
-/* Namespaces are scarce: gives one that nobody uses back. False: there is none. */
-static bool unload_one(void)
+static void put_away(struct libraries *libraries)
 {
-    struct libraries *victim = unused;
-    if (victim == NULL) {
-        return false;
+    libraries->next = unused;
+    unused = libraries;
+    unused_count++;
+}
+
+/* Unlinks what a link leads to. */
+static struct libraries *take(struct libraries **link)
+{
+    struct libraries *taken = *link;
+    *link = taken->next;
+    unused_count--;
+    return taken;
+}
+
+/* What has waited longest, stripped; NULL: none. */
+static struct libraries *reuse_oldest(void)
+{
+    struct libraries **link = &unused;
+    if (*link == NULL) {
+        return NULL;
     }
-    unused = victim->next;
-    unload(victim);
-    return true;
+    while ((*link)->next != NULL) {
+        link = &(*link)->next;
+    }
+    struct libraries *oldest = take(link);
+    strip(oldest);
+    return oldest;
 }
 
 /* Which files these are: a library that was replaced on disk is another. */
@@ -234,71 +264,76 @@ static char *identify(const char *const *paths, size_t count)
     return key;
 }
 
-static struct libraries *take_unused(const char *key)
+static struct libraries *find_unused(const char *key)
 {
     for (struct libraries **link = &unused; *link != NULL; link = &(*link)->next) {
-        struct libraries *found = *link;
-        if (strcmp(found->key, key) == 0) {
-            *link = found->next;
-            return found;
+        if ((*link)->key != NULL && strcmp((*link)->key, key) == 0) {
+            return take(link);
         }
     }
     return NULL;
 }
 
+/* A namespace with a C library and nothing else in it. */
+static struct libraries *open_namespace(struct iso_fault *fault)
+{
+    if (unused_count >= UNUSED_MAX) {
+        return reuse_oldest();
+    }
+    struct libraries *libraries = calloc(1, sizeof(*libraries));
+    if (libraries == NULL) {
+        return refused(fault, "calloc");
+    }
+    void *base = dlmopen(LM_ID_NEWLM, LIBC_SO, RTLD_NOW | RTLD_LOCAL);
+    if (base != NULL && dlinfo(base, RTLD_DI_LMID, &libraries->namespace) == 0) {
+        libraries->base = base;
+        return libraries;
+    }
+    free(libraries);
+    failed(fault, EAGAIN,
+           "no room for one more instance of the C library (%s: %s). Close a sandbox, or start the "
+           "program with GLIBC_TUNABLES=glibc.rtld.nns=16",
+           LIBC_SO);
+    return reuse_oldest();
+}
+
 static bool open_all(struct libraries *libraries, const char *const *paths, size_t count,
                      struct iso_fault *fault)
 {
-    Lmid_t namespace = LM_ID_NEWLM;
+    libraries->handles = calloc(count + 1, sizeof(void *));
+    if (libraries->handles == NULL) {
+        return refused(fault, "calloc");
+    }
     for (size_t i = 0; i < count; i++) {
-        void *handle = dlmopen(namespace, paths[i], RTLD_NOW | RTLD_LOCAL);
+        void *handle = dlmopen(libraries->namespace, paths[i], RTLD_NOW | RTLD_LOCAL);
         if (handle == NULL) {
             return failed(fault, ELIBACC, "cannot load %s: %s", paths[i]);
         }
         libraries->handles[libraries->handle_count++] = handle;
-        if (i == 0 && dlinfo(handle, RTLD_DI_LMID, &namespace) != 0) {
-            return failed(fault, ELIBACC, "cannot load %s: %s", paths[i]);
-        }
     }
-    return true;
-}
-
-/* glibc's words for having run out of namespaces, or of room for thread-local storage. */
-static bool is_scarcity(const char *reason)
-{
-    return strstr(reason, "namespace") != NULL || strstr(reason, "static TLS") != NULL;
+    return adopt_objects(libraries, fault);
 }
 
 struct libraries *libraries_load(const char *const *paths, size_t count, struct iso_fault *fault)
 {
     char *key = identify(paths, count);
     if (key == NULL) {
-        return refused(fault, "malloc");
+        return refused(fault, "open_memstream");
     }
-    struct libraries *libraries = take_unused(key);
+    struct libraries *libraries = find_unused(key);
     if (libraries != NULL) {
         free(key);
         return libraries;
     }
-    libraries = calloc(1, sizeof(*libraries));
-    if (libraries == NULL || (libraries->handles = calloc(count + 1, sizeof(void *))) == NULL) {
-        free(libraries);
+    libraries = open_namespace(fault);
+    if (libraries == NULL) {
         free(key);
-        return refused(fault, "malloc");
+        return NULL;
     }
     libraries->key = key;
-    /* If it fails for want of a namespace or of thread-local storage, others make room. */
-    while (count > 0 && !open_all(libraries, paths, count, fault)) {
-        while (libraries->handle_count > 0) {
-            dlclose(libraries->handles[--libraries->handle_count]);
-        }
-        if (!is_scarcity(fault->what) || !unload_one()) {
-            unload(libraries);
-            return NULL;
-        }
-    }
-    if (count > 0 && !adopt_objects(libraries, fault)) {
-        unload(libraries);
+    if (!open_all(libraries, paths, count, fault)) {
+        strip(libraries);
+        put_away(libraries);
         return NULL;
     }
     return libraries;
@@ -326,8 +361,7 @@ void libraries_give_back(struct libraries *libraries)
     for (size_t i = 0; i < libraries->data_count; i++) {
         tracked_release(&libraries->data[i]);
     }
-    libraries->next = unused;
-    unused = libraries;
+    put_away(libraries);
 }
 
 void libraries_undo(struct libraries *libraries)

@@ -20,6 +20,8 @@
 #define OBJECT_MAX 64
 
 struct libraries {
+    Lmid_t namespace;
+    void *base;     /* its C library, which stays */
     char *key;      /* which files, in which order */
     void **handles; /* one for each path asked for */
     size_t handle_count;

@@ -73,6 +73,9 @@ static enum iso_status fill(struct iso_sandbox *sandbox, const struct iso_option
         size_t count = list_libraries(options, paths, indices);
         sandbox->domain = domain_open(paths, count, options->allow_syscalls, fault);
         status = sandbox->domain == NULL ? ISO_SYSTEM_ERROR : ISO_OK;
+        if (status == ISO_OK && options->allow_syscalls) {
+            sandbox->domain->audit = options->audit;
+        }
         for (size_t i = 0; i < functions && status == ISO_OK; i++) {
             sandbox->functions[i] = libraries_symbol(sandbox->domain->libraries, indices[i],
                                                      options->symbols[i].name, fault);

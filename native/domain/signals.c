@@ -12,13 +12,14 @@
  */
 #include "signals.h"
 
+#include "audit.h"
 #include "dispositions.h"
 #include "domain.h"
+#include "frame.h"
 #include "gate.h"
 #include "substitutes.h"
 #include "thread.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <immintrin.h>
 #include <string.h>
@@ -33,60 +34,6 @@
 #endif
 
 void domain_signal(int number, siginfo_t *info, ucontext_t *context);
-
-/* ---- the frame: Intel SDM volume 1, 13.4 (XSAVE area), and Linux's asm/sigcontext.h ---- */
-
-enum {
-    SOFTWARE_RESERVED = 464, /* struct _fpx_sw_bytes: magic1, extended_size, ... */
-    XSTATE_HEADER = 512,     /* XSTATE_BV */
-    PKRU_COMPONENT = 9,
-};
-#define XSTATE_MAGIC 0x46505853U
-
-static unsigned pkru_offset; /* in the XSAVE area */
-
-static uint8_t *floating_point(const ucontext_t *context)
-{
-    return (uint8_t *)context->uc_mcontext.fpregs;
-}
-
-/* Bytes of an extended area with its trailing magic; 0: there is none. */
-static size_t extended_size(const uint8_t *area)
-{
-    uint32_t words[2];
-    if (area == NULL) {
-        return 0;
-    }
-    memcpy(words, area + SOFTWARE_RESERVED, sizeof(words));
-    return words[0] == XSTATE_MAGIC && words[1] >= pkru_offset + sizeof(uint32_t) ? words[1] : 0;
-}
-
-static uint32_t interrupted_pkru(const ucontext_t *context)
-{
-    const uint8_t *area = floating_point(context);
-    uint64_t present;
-    uint32_t pkru = 0;
-    if (extended_size(area) == 0) {
-        return 0;
-    }
-    memcpy(&present, area + XSTATE_HEADER, sizeof(present));
-    if ((present & 1U << PKRU_COMPONENT) != 0) { /* else in its initial state, 0 */
-        memcpy(&pkru, area + pkru_offset, sizeof(pkru));
-    }
-    return pkru;
-}
-
-static void set_pkru(uint8_t *area, uint32_t pkru)
-{
-    uint64_t present;
-    if (extended_size(area) == 0) {
-        return;
-    }
-    memcpy(&present, area + XSTATE_HEADER, sizeof(present));
-    present |= 1U << PKRU_COMPONENT;
-    memcpy(area + XSTATE_HEADER, &present, sizeof(present));
-    memcpy(area + pkru_offset, &pkru, sizeof(pkru));
-}
 
 /* ---- going on inside ---- */
 
@@ -121,7 +68,7 @@ static _Noreturn void go_on(struct thread *thread, struct domain *domain, const 
     size_t head = offsetof(ucontext_t, uc_sigmask) + sizeof(uint64_t); /* the kernel's part */
     ucontext_t *copy = (ucontext_t *)thread->frame;
     uint8_t *area = thread->frame + 4096; /* aligned to 64, as XRSTOR wants it */
-    size_t size = extended_size(floating_point(context));
+    size_t size = frame_area_size(frame_area(context));
     memcpy(copy, context, head);
     copy->uc_flags = 1 | 2 | 4; /* UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
     copy->uc_link = NULL;
@@ -134,9 +81,9 @@ static _Noreturn void go_on(struct thread *thread, struct domain *domain, const 
     to[REG_CSGSFS] = 0x33 | (greg_t)0x2b << 48;
     copy->uc_mcontext.fpregs = NULL;
     if (size != 0 && size <= sizeof(thread->frame) - 4096) {
-        memcpy(area, floating_point(context), size);
-        set_pkru(area, PKRU_ALL);
+        memcpy(area, frame_area(context), size);
         copy->uc_mcontext.fpregs = (fpregset_t)area;
+        frame_set_pkru(copy, PKRU_ALL);
     }
     gate_sigreturn(copy);
 }
@@ -268,6 +215,10 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
         if (serve(domain, number, info)) {
             go_on(thread, domain, context, fs, gs);
         }
+        if (domain->audit != NULL && audit_signal(domain, number, info, context)) {
+            thread->plain_flag = 1; /* such a domain may make system calls, and sigreturn is one */
+            return;
+        }
         describe(&thread->fault, domain, number, info, context);
         rewind_call(thread, domain);
     }
@@ -286,7 +237,7 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
     }
     /* The gate's own instructions between setting the flag and changing the rights: those come
      * back as the process, and on the way in set the flag again. */
-    if (interrupted_pkru(context) == PKRU_ALL) {
+    if (frame_pkru(context) == PKRU_ALL) {
         if (lies_between(instruction, gate_code(gate, gate_code_commit),
                          gate_code(gate, gate_code_inside))) {
             context->uc_mcontext.gregs[REG_RIP] = (greg_t)gate_code(gate, gate_code_commit);
@@ -305,11 +256,11 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
 /* A thread that has never used a domain reads a domain's memory, a result in place: it may. */
 static bool give_rights(int number, const siginfo_t *info, const ucontext_t *context)
 {
-    if (number != SIGSEGV || info->si_code != SEGV_PKUERR ||
-        interrupted_pkru(context) == PKRU_ALL || !domains_have_key((int)info->si_pkey)) {
+    if (number != SIGSEGV || info->si_code != SEGV_PKUERR || frame_pkru(context) == PKRU_ALL ||
+        !domains_have_key((int)info->si_pkey)) {
         return false;
     }
-    set_pkru(floating_point(context), PKRU_ALL);
+    frame_set_pkru(context, PKRU_ALL);
     return true;
 }
 
@@ -353,14 +304,10 @@ void domain_signal(int number, siginfo_t *info, ucontext_t *context)
 
 bool signals_prepare(struct iso_fault *fault)
 {
-    unsigned eax, ebx, ecx, edx;
-    if (pkru_offset == 0) {
-        if (__get_cpuid_count(0xd, PKRU_COMPONENT, &eax, &ebx, &ecx, &edx) == 0 || ebx == 0) {
-            *fault = (struct iso_fault){
-                .exit_code = -1, .system_errno = ENOSYS, .what = "finding PKRU by CPUID"};
-            return false;
-        }
-        pkru_offset = ebx;
+    if (!frame_prepare()) {
+        *fault = (struct iso_fault){
+            .exit_code = -1, .system_errno = ENOSYS, .what = "finding PKRU by CPUID"};
+        return false;
     }
     return dispositions_adopt(fault);
 }

@@ -69,9 +69,9 @@ struct iso_fault {
      * that is valid until this thread's next open(). */
     const char *what;
     enum iso_access access;
-    bool address_known;   /* address means something */
-    uint64_t address;     /* the address that was accessed */
-    uint64_t instruction; /* the address of the instruction that did it, or 0 */
+    bool address_known;        /* address means something */
+    uint64_t address;          /* the address that was accessed */
+    uint64_t instruction;      /* the address of the instruction that did it, or 0 */
     bool protection_key_known; /* a protection key refused the access: this one */
     int protection_key;
     bool system_call_known; /* a system call was refused: this one */
@@ -93,6 +93,19 @@ struct iso_reply {
     struct iso_fault fault;  /* after ISO_VIOLATION and ISO_SYSTEM_ERROR */
 };
 
+/* Where a sandbox whose outside writes are let through notes them, instead of refusing them. */
+struct iso_outside_write {
+    uint64_t instruction; /* that wrote */
+    uint64_t address;     /* where */
+    uint64_t times;
+};
+struct iso_audit {
+    struct iso_outside_write *writes; /* room for so many: */
+    size_t room;
+    size_t count;  /* of different ones */
+    uint64_t lost; /* that found no room */
+};
+
 /* A function by name, for mechanisms that load libraries themselves. */
 struct iso_symbol {
     const char *library; /* a path, or a name that the dynamic loader finds */
@@ -103,7 +116,9 @@ struct iso_options {
     iso_function *const *functions;   /* borrowed for the time of open(); or, where the */
     const struct iso_symbol *symbols; /* mechanism loads libraries, these */
     size_t function_count;
-    bool allow_syscalls;    /* foreign code may make system calls: a weaker wall */
+    bool allow_syscalls;      /* foreign code may make system calls: a weaker wall */
+    struct iso_audit *audit;  /* borrowed until close; needs allow_syscalls; NULL: a wall. Only
+                               * mechanisms that load libraries know it. */
     int sandbox_cpu;          /* CPU that the sandboxed side is pinned to; -1: wherever */
     bool respawn;             /* after a violation the next call starts a new child */
     size_t max_output_length; /* a longer result is a violation */
