@@ -168,7 +168,7 @@ def _transfers() -> float:
         registry.find("none").open(functions) as none,
         registry.find("sandcrust-pipe").open(functions) as pipe,
     ):
-        compressed = none.call(compress, data)
+        compressed = bytes(none.call(compress, data))
         walled_un, bare_un, walled_comp, bare_comp = _fastest(
             _timer(pipe, uncompress, compressed, loops),
             _timer(none, uncompress, compressed, loops),

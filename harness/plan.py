@@ -14,11 +14,12 @@ from backends import registry
 from harness import inputs, workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backends.contract import Backend
 
 Level = Literal["native", "python"]
+Provenance = Literal["measured", "emulated"]
 
 
 class PlanError(Exception):
@@ -34,6 +35,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         content: What the input is made of; empty where there is no input.
         size: Bytes of content; 0 where there is none.
         level: Whether the timed loop is C or Python.
+        provenance: Whether it is timed on this machine, or its instructions are counted on the
+            emulated one.
     """
 
     backend: str
@@ -41,13 +44,16 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     content: str = ""
     size: int = 0
     level: Level = "native"
+    provenance: Provenance = "measured"
 
     @property
     def name(self) -> str:
         """The name of the benchmark, unique in a run."""
         parts = [self.workload, self.content, str(self.size or ""), self.backend]
         name = "/".join(part for part in parts if part)
-        return name if self.level == "native" else f"{name}@{self.level}"
+        if self.level != "native":
+            name += f"@{self.level}"
+        return name if self.provenance == "measured" else f"{name}@{self.provenance}"
 
 
 class Unavailable(msgspec.Struct, frozen=True):
@@ -122,12 +128,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def seconds(self, cell: Cell) -> float:
         """Estimate how long a cell takes."""
+        if cell.provenance == "emulated":
+            return _emulated_seconds(cell)
         return expected_seconds(cell, pyperf_arguments(self.pyperf))
 
     def total_seconds(self) -> float:
         """Estimate how long the run takes."""
-        arguments = pyperf_arguments(self.pyperf)
-        return sum(expected_seconds(cell, arguments) for cell in self.cells)
+        return sum(self.seconds(cell) for cell in self.cells)
 
 
 def make_plan(  # noqa: PLR0913 - each is an axis of the plan
@@ -139,6 +146,8 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
     sizes: Sequence[int] = (),
     level: Level | None = None,
     pyperf: Sequence[str] = (),
+    emulate: bool | None = None,
+    obstacle: Callable[[], str] = str,
 ) -> Plan:
     """Make a plan from a preset; what is given besides narrows or replaces what the preset says.
 
@@ -150,6 +159,9 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         sizes: Bytes; empty for the preset's.
         level: The level of every cell; None for the best that each backend offers.
         pyperf: Options of pyperf, which come after the preset's.
+        emulate: Count instructions in the emulated machine: of backends that work there and not
+            here, and of those they are compared with (None); of all that can (True); of none.
+        obstacle: Tells why the emulated machine cannot run here; asked if it would be used.
 
     Raises:
         PlanError: A name is unknown, an option is not pyperf's, or nothing is left to measure.
@@ -175,11 +187,26 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
     arguments = pyperf_arguments(options)
     with _placed_as_workers(arguments.affinity):
         here, unavailable = _split(wanted)
+    counted: list[Backend] = []
+    if emulate is not False and level != "python":
+        counted, unavailable = _emulated(
+            wanted, here, unavailable, always=emulate is True, obstacle=obstacle
+        )
+    inputs_of = {
+        workload: list(_inputs(workload, contents or chosen.contents, sizes or chosen.sizes))
+        for workload in dict.fromkeys(tasks)
+    }
     cells = [
         cell
-        for workload in dict.fromkeys(tasks)
-        for content, size in _inputs(workload, contents or chosen.contents, sizes or chosen.sizes)
+        for workload, pairs in inputs_of.items()
+        for content, size in pairs
         for cell in _cells(here, workload, content, size, level)
+    ]
+    cells += [
+        msgspec.structs.replace(cell, provenance="emulated")
+        for workload, pairs in inputs_of.items()
+        for content, size in pairs
+        for cell in _cells(counted, workload, content, size, "native")
     ]
     if not cells:
         why = "; ".join(f"{u.backend}: {u.reason}" for u in unavailable)
@@ -226,6 +253,45 @@ def _split(backends: Sequence[Backend]) -> tuple[list[Backend], list[Unavailable
         else:
             unavailable.append(Unavailable(backend.name, availability.reason, availability.remedy))
     return here, unavailable
+
+
+def _emulated(
+    wanted: Sequence[Backend],
+    here: Sequence[Backend],
+    unavailable: list[Unavailable],
+    *,
+    always: bool,
+    obstacle: Callable[[], str],
+) -> tuple[list[Backend], list[Unavailable]]:
+    """Pick the backends for the emulated machine; return them and those that remain unavailable.
+
+    That machine has one CPU. Variants of the baseline and references are about this one's time.
+
+    Raises:
+        PlanError: It is asked for and cannot run here.
+    """
+    only_there = {b.name for b in wanted if b.availability().emulated}
+    if not only_there and not always:
+        return [], unavailable
+    if why_not := obstacle():
+        if always:
+            raise PlanError(f"--emulate: {why_not}")
+        return [], [
+            Unavailable(missing.backend, f"{missing.reason}; and {why_not}", missing.remedy)
+            if missing.backend in only_there
+            else missing
+            for missing in unavailable
+        ]
+    comparable = {
+        b.name
+        for b in here
+        if b.native_loop
+        and b.kind != "reference"
+        and not b.default_allocator
+        and b.options.get("placement") != "other-core"
+    }
+    chosen = [b for b in wanted if b.name in only_there | comparable]
+    return chosen, [missing for missing in unavailable if missing.backend not in only_there]
 
 
 def _inputs(
@@ -314,6 +380,16 @@ def _pyperf_parser() -> Any:
 _SLOW_CALL = {"sandcrust-fork": 2e-3}
 _START = 0.25  # seconds for a worker process to start and check its result
 _CALIBRATION = 6  # values' worth of time that finding the number of loops takes
+
+
+# Emulated seconds of the host: a boot is shared; a cell forks, checks its result, counts batches.
+_EMULATED_START = 0.5
+_EMULATED_PER_BYTE = 3e-6
+
+
+def _emulated_seconds(cell: Cell) -> float:
+    slow = 2.0 if cell.backend.startswith("sandcrust-fork") else 1.0
+    return _EMULATED_START + slow * _EMULATED_PER_BYTE * cell.size
 
 
 def expected_seconds(cell: Cell, arguments: Any) -> float:

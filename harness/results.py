@@ -132,7 +132,9 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
             f"{folder / storage.BENCHMARKS_FILE} holds {benchmark.get_name()!r}, which is not a "
             f"benchmark of this project: it does not say its {', '.join(missing)}"
         )
-    by_process = [np.array(values) * _NS for values in _values(benchmark) if values]
+    counted = metadata.get("provenance") == "emulated"
+    scale = 1.0 if counted else _NS
+    by_process = [np.array(values) * scale for values in _values(benchmark) if values]
     values = np.concatenate(by_process)
     low, high = _interval(by_process)
     return {
@@ -145,7 +147,7 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
         "size": metadata.get("size", 0),
         "level": metadata["level"],
         "provenance": metadata.get("provenance", "measured"),
-        "unit": "ns",
+        "unit": "instructions" if counted else "ns",
         "n": len(values),
         "processes": len(by_process),
         "median": float(np.median(values)),

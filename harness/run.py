@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import pyperf
 
-from harness import host, storage
+from harness import emulated_cells, host, storage
 from harness.storage import Failure, RunRecord
 from harness.worker import FAILED
 
@@ -111,21 +111,34 @@ def run(folder: Path, progress: Progress) -> RunRecord:
         record.failures = []
         record.finished = ""
         storage.write_record(folder, record)
-        progress.begin(missing, [record.plan.seconds(cell) for cell in missing])
-        for cell in missing:
-            progress.cell_begins(cell)
-            try:
-                benchmark = measure(cell, record.plan.pyperf)
-            except CellError as error:
-                record.failures.append(Failure(cell.name, str(error)))
+        seconds = {cell.name: record.plan.seconds(cell) for cell in missing}
+        progress.begin(missing, list(seconds.values()))
+
+        def ends(cell: Cell, benchmark: Any | None, error: str | None) -> None:
+            if error is not None:
+                record.failures.append(Failure(cell.name, error))
                 storage.write_record(folder, record)
-                progress.cell_ends(cell, None, str(error))
             else:
                 benchmarks[cell.name] = benchmark
                 _store(
                     folder, [benchmarks[c.name] for c in record.plan.cells if c.name in benchmarks]
                 )
-                progress.cell_ends(cell, benchmark, None)
+            progress.cell_ends(cell, benchmark, error)
+
+        for cell in missing:
+            if cell.provenance != "measured":
+                continue
+            progress.cell_begins(cell)
+            try:
+                benchmark = measure(cell, record.plan.pyperf)
+            except CellError as error:
+                ends(cell, None, str(error))
+            else:
+                ends(cell, benchmark, None)
+        counted = [cell for cell in missing if cell.provenance == "emulated"]
+        if counted:
+            progress.cell_begins(counted[0])
+            emulated_cells.measure(counted, sum(seconds[cell.name] for cell in counted), ends)
         record.finished = _utc(dt.datetime.now(dt.UTC))
         storage.write_record(folder, record)
     return record

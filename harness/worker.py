@@ -110,7 +110,7 @@ def _timed(
 
     def python_loop(loops: int) -> float:
         call = sandbox.call
-        last = b""
+        last: bytes | memoryview = b""
         begin = time.perf_counter()
         for _ in range(loops):
             last = call(function, data)
@@ -121,7 +121,7 @@ def _timed(
     return native_loop if cell.level == "native" else python_loop
 
 
-def _check(last: bytes, expected: bytes) -> None:
+def _check(last: bytes | memoryview, expected: bytes) -> None:
     if last != expected:
         raise workloads.WrongResultError("wrong result: a timed call returned other bytes")
 

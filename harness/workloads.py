@@ -57,7 +57,7 @@ class Workload:
         if self.operation == "compress":
             return data
         with native.NativeSandbox(native.lib.mechanism_direct, self.functions()) as direct:
-            return direct.call(_foreign("compress"), data)
+            return bytes(direct.call(_foreign("compress"), data))
 
     def checked_result(self, sandbox: Sandbox, data: bytes) -> bytes:
         """Run the function once in the sandbox and check its result by other ways.
@@ -68,7 +68,7 @@ class Workload:
         Raises:
             WrongResultError: It is wrong.
         """
-        result = sandbox.call(self.function(), data)
+        result = bytes(sandbox.call(self.function(), data))
         if self.operation == "empty":
             _require(result == b"", "the empty function returned bytes")
             return result

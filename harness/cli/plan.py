@@ -24,7 +24,7 @@ Examples:
   isobench plan --json                            the cells, for programs""",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@planning.planned
+@planning.planned()
 def command(plan: Plan, *, as_json: bool) -> None:
     """Show which cells a run would measure and how long it would take.
 

@@ -30,6 +30,7 @@ _PLAN = {
     "contents": "--content",
     "sizes": "--size",
     "level": "--level",
+    "emulate": "--emulate",
     "pyperf": "options of pyperf",
 }
 
@@ -40,8 +41,18 @@ def given() -> list[str]:
     return [said for name, said in _PLAN.items() if source(name) is ParameterSource.COMMANDLINE]
 
 
-def planned(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a plan, and the plan that they make as its first argument."""
+def planned(
+    *, obstacle: Callable[[], str] = str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a plan, and the plan that they make as its first argument.
+
+    Args:
+        obstacle: Tells why the emulated machine cannot run here; asked where it matters.
+    """
+    return lambda function: _with_plan(function, obstacle)
+
+
+def _with_plan(function: Callable[..., None], obstacle: Callable[[], str]) -> Callable[..., None]:
 
     @click.option(
         "--preset",
@@ -77,12 +88,18 @@ def planned(function: Callable[..., None]) -> Callable[..., None]:
         type=click.Choice(["native", "python"]),
         help="Where the timed loop runs; by default in C where the backend can.",
     )
+    @click.option(
+        "--emulate/--no-emulate",
+        default=None,
+        help="Count instructions in the emulated machine: of every backend that can, or of none. "
+        "By default of those that do not work here, and of what they are compared with.",
+    )
     @click.argument("pyperf", nargs=-1, type=click.UNPROCESSED)
     @functools.wraps(function)
     def command(**arguments: Any) -> None:
         chosen = {name: arguments.pop(name) for name in _PLAN}
         try:
-            plan = make_plan(chosen.pop("preset"), **chosen)
+            plan = make_plan(chosen.pop("preset"), **chosen, obstacle=obstacle)
         except PlanError as error:
             bad_input(error)
         function(plan, **arguments)
@@ -93,18 +110,18 @@ def planned(function: Callable[..., None]) -> Callable[..., None]:
 def show(plan: Plan, console: Console) -> None:
     """Print what a plan measures and how long that takes."""
     table = Table(title=f"Plan: {plan.preset}", title_justify="left")
-    for column in ("workload", "content", "sizes (bytes)", "backends"):
+    for column in ("workload", "", "content", "sizes (bytes)", "backends"):
         table.add_column(column)
     table.add_column("cells", justify="right")
-    groups: dict[tuple[str, str], list[Any]] = {}
+    groups: dict[tuple[str, str, str], list[Any]] = {}
     for cell in plan.cells:
-        groups.setdefault((cell.workload, cell.content), []).append(cell)
-    for (workload, content), cells in groups.items():
+        groups.setdefault((cell.workload, cell.provenance, cell.content), []).append(cell)
+    for (workload, provenance, content), cells in groups.items():
         sizes = ", ".join(str(size) for size in dict.fromkeys(cell.size for cell in cells) if size)
         names = ", ".join(
             dict.fromkeys(c.backend + ("" if c.level == "native" else f"@{c.level}") for c in cells)
         )
-        table.add_row(workload, content or "–", sizes or "–", names, str(len(cells)))
+        table.add_row(workload, provenance, content or "–", sizes or "–", names, str(len(cells)))
     console.print(table)
     for missing in plan.unavailable:
         console.print(

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 _LATEST = "latest"
 
 
+def _obstacle() -> str:
+    from harness import emulated
+
+    return emulated.obstacle()
+
+
 @click.command(
     "run",
     epilog="""\b
@@ -37,6 +43,7 @@ Examples:
   isobench run --preset paper               all sizes of the paper, rigorously
   isobench run --backend none --backend sandcrust-pipe --workload switch
   isobench run -- --rigorous --affinity=1   options of pyperf
+  isobench run --emulate --backend none --backend mpk    count instructions
   isobench run --resume                     go on with the latest unfinished run
   isobench run --resume results/RUN         go on with that one""",
 )
@@ -56,7 +63,7 @@ Examples:
     help="Go on with an unfinished run: the cells that are missing or failed.",
 )
 @click.option("--no-figures", is_flag=True, help="Draw no figures and tables at the end.")
-@planning.planned
+@planning.planned(obstacle=_obstacle)
 def command(plan: Plan, *, results: Path, name: str, resume: str | None, no_figures: bool) -> None:
     """Measure a plan: each cell in processes of its own, stored as soon as it is there.
 
@@ -195,10 +202,10 @@ class _Shown:
         self._bar.update(self._task, total=len(cells), left=f"{duration(sum(seconds))} left")
 
     def cell_begins(self, cell: Cell) -> None:
-        self._number += 1
         self._bar.update(self._task, description=cell.name)
 
     def cell_ends(self, cell: Cell, benchmark: Any | None, error: str | None) -> None:
+        self._number += 1
         self._done_seconds += self._expected[cell.name]
         rest = sum(self._expected.values()) - self._done_seconds
         # What is left takes as much longer or less than expected as what is done did.
@@ -208,5 +215,7 @@ class _Shown:
             self._console.print(f"failed: {cell.name}: {error}", style="red", markup=False)
         elif not self._console.is_terminal and benchmark is not None:
             value = benchmark.format_value(benchmark.mean())
+            if cell.provenance == "emulated":
+                value = f"{benchmark.mean():,.0f} instructions"
             count = f"[{self._number}/{len(self._expected)}]"
             click.echo(f"{count} {cell.name}: {value} ({duration(left)} left)")

@@ -1,0 +1,129 @@
+"""Measures cells in the emulated machine, where a nanosecond is an instruction retired.
+
+`python -m harness.emulated_worker FILE`, inside the machine: FILE holds the cells as JSON. A line
+of JSON on standard output for each, as soon as it is there. Each cell has a process of its own,
+forked from one that has loaded everything: a cell that dies takes nothing with it, and nothing
+waits for a disk while it is timed (with QEMU's sleep=off, idle time would count).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from backends import native, registry
+from backends.contract import TimedLoop
+from harness import workloads
+from harness.plan import Cell
+
+#: How many batches of calls are counted.
+BATCHES = 3
+# A batch is long enough that what happens between calls, timer interrupts say, is a small part of
+# it, and short enough that all is done in minutes: an emulated machine is slow.
+_LEAST_INSTRUCTIONS = 400_000
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """What one cell gave.
+
+    Attributes:
+        cell: Its name.
+        values: Instructions a call, a value a batch; empty when it failed.
+        metadata: About backend, work and machine.
+        error: Why there is no number; empty otherwise.
+    """
+
+    cell: str
+    values: tuple[float, ...] = ()
+    metadata: dict[str, str | int] = {}
+    error: str = ""
+
+
+def main() -> None:
+    """Measure the cells that the file names."""
+    cells = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=list[Cell])
+    _load_everything(cells)
+    for cell in cells:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            _measure_and_exit(cell, writing)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            line = pipe.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if not line.endswith(b"\n"):
+            died = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended: {status}"
+            line = msgspec.json.encode(Count(cell=cell.name, error=f"its process {died}")) + b"\n"
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+
+def _load_everything(cells: list[Cell]) -> None:
+    import snappy  # noqa: F401 - what the checks use
+
+    registry.all_backends()
+    for cell in cells:
+        workloads.find(cell.workload).input(cell.content, min(cell.size, 64))
+
+
+def _measure_and_exit(cell: Cell, writing: int) -> None:
+    status = 1
+    try:
+        try:
+            count = _measure(cell)
+        except Exception as error:  # noqa: BLE001 - it is the cell's result
+            count = Count(cell=cell.name, error=f"{type(error).__name__}: {error}")
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(msgspec.json.encode(count) + b"\n")
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _measure(cell: Cell) -> Count:
+    backend = registry.find(cell.backend)
+    native.keep_buffers_mapped()
+    workload = workloads.find(cell.workload)
+    function = workload.function()
+    data = workload.input(cell.content, cell.size)
+    with backend.open(workload.functions()) as sandbox:
+        expected = workload.checked_result(sandbox, data)
+        if not isinstance(sandbox, TimedLoop):
+            raise TypeError(f"backend {cell.backend} has no native loop")
+        sandbox.timed_loop(function, data, 3)  # pages and branches of the first calls
+        one = sandbox.timed_loop(function, data, 1).seconds * 1e9
+        loops = max(1, int(_LEAST_INSTRUCTIONS / one))
+        values = []
+        for _ in range(BATCHES):
+            batch = sandbox.timed_loop(function, data, loops)
+            if batch.last != expected:
+                raise workloads.WrongResultError("wrong result: a counted call returned others")
+            values.append(batch.seconds * 1e9 / loops)
+        metadata: dict[str, str | int] = {
+            "backend": backend.name,
+            "mechanism": backend.mechanism,
+            "codec": backend.codec,
+            "kind": backend.kind,
+            "workload": cell.workload,
+            "content": cell.content,
+            "size": cell.size,
+            "level": cell.level,
+            "provenance": cell.provenance,
+            "loops": loops,
+            "emulated_kernel": os.uname().release,
+            **{f"option_{name}": value for name, value in backend.options.items()},
+            **sandbox.placement(),
+        }
+    # pyperf takes no empty text.
+    stated = {name: value for name, value in metadata.items() if value != ""}
+    return Count(cell=cell.name, values=tuple(values), metadata=stated)
+
+
+if __name__ == "__main__":
+    main()
