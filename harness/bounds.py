@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import re
+import shlex
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from backends import native, registry
@@ -15,7 +20,7 @@ from backends.placement import Pin
 from harness import inputs, workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backends.contract import ForeignFunction
 
@@ -86,16 +91,15 @@ def _per_call(count: Callable[[int], int]) -> float:
     return (count(_MANY) - count(_FEW)) / (_MANY - _FEW)
 
 
-def _standalone(mechanism: str, loops: int, batches: int = 1) -> list[str]:
-    empty = workloads.find("switch").function()
-    return [
-        str(native.STANDALONE),
-        mechanism,
-        str(empty.library),
-        empty.symbol,
-        str(loops),
-        str(batches),
-    ]
+def _standalone(
+    mechanism: str,
+    loops: int,
+    batches: int = 1,
+    function: str = "foreign_empty",
+    file: Path | None = None,
+) -> list[str]:
+    command = [native.STANDALONE, mechanism, native.WORKLOADS, function, loops, batches, file]
+    return [str(part) for part in command if part is not None]
 
 
 def _run(command: Sequence[str], needs: str) -> subprocess.CompletedProcess[str]:
@@ -131,6 +135,95 @@ def _instructions(mechanism: str) -> Callable[[], float]:
         return int(collected[-1])
 
     return lambda: _per_call(count)
+
+
+# ---- counts in the emulated machine: all of them in one boot ----
+
+# Sizes of content that are counted, and how often: few calls do, since they are all alike.
+_SIZES = {1: 500, 1 << 6: 500, 1 << 9: 200, 1 << 12: 100, 1 << 15: 20, 1 << 18: 5, 1 << 21: 3}
+_OPERATIONS = ("foreign_compress", "foreign_uncompress")
+_EMPTY_LOOPS, _FAULTS = 10_000, 200
+
+
+@functools.cache
+def _emulated_counts() -> dict[tuple[str, str, int], float]:
+    """Count instructions a call, by mechanism, function and size of content.
+
+    Raises:
+        CannotMeasureError: The emulated machine cannot run here.
+    """
+    from harness import emulated
+
+    if problem := emulated.obstacle():
+        raise CannotMeasureError(problem)
+    with tempfile.TemporaryDirectory(prefix="isobench-bounds-") as name:
+        commands = dict(_emulated_commands(Path(name)))
+        script = Path(name) / "script"
+        # The first batch finds pages and caches as they are; the second counts.
+        lines = [f"{shlex.join(command)} | tail -n 1" for command in commands.values()]
+        script.write_text("\n".join(["set -e", *lines, ""]))
+        out = io.BytesIO()
+        try:
+            kernel = emulated.kernel(emulated.KERNELS[0])
+            status = emulated.run(
+                ["sh", str(script)],
+                kernel=kernel,
+                icount=True,
+                writable=[Path(name)],
+                stdout=out,
+            )
+        except (emulated.EmulationError, emulated.TimeLimitError) as error:
+            raise CannotMeasureError(str(error)) from error
+    counts = out.getvalue().split()
+    if status != 0 or len(counts) != len(commands):
+        raise CannotMeasureError(f"counting in the emulated machine ended with status {status}")
+    return {key: int(count) / _loops(key) for key, count in zip(commands, counts, strict=True)}
+
+
+def _loops(key: tuple[str, str, int]) -> int:
+    _, function, size = key
+    if function == "foreign_fault":
+        return _FAULTS
+    return _SIZES[size] if size else _EMPTY_LOOPS
+
+
+def _emulated_commands(folder: Path) -> Iterator[tuple[tuple[str, str, int], list[str]]]:
+    faulting = folder / "fault"
+    faulting.write_bytes(b"!")
+    for mechanism in ("direct", "domain"):
+        key = (mechanism, "foreign_empty", 0)
+        yield key, _standalone(mechanism, _loops(key), 2)
+    # With input the function faults; without it does the same work and returns.
+    for size, file in ((0, None), (1, faulting)):
+        key = ("domain", "foreign_fault", size)
+        yield key, _standalone("domain", _loops(key), 2, "foreign_fault", file)
+    for operation in _OPERATIONS:
+        workload = workloads.find(operation.replace("foreign_", "snappy-"))
+        for size in _SIZES:
+            file = folder / f"{operation}-{size}"
+            file.write_bytes(workload.input("random", size))
+            for mechanism in ("direct", "domain-view"):
+                key = (mechanism, operation, size)
+                yield key, _standalone(mechanism, _loops(key), 2, operation, file)
+
+
+def _empty_over_baseline() -> float:
+    counts = _emulated_counts()
+    return counts["domain", "foreign_empty", 0] - counts["direct", "foreign_empty", 0]
+
+
+def _snappy_over_baseline() -> float:
+    counts = _emulated_counts()
+    return max(
+        counts["domain-view", operation, size] - counts["direct", operation, size]
+        for operation in _OPERATIONS
+        for size in _SIZES
+    )
+
+
+def _rewind() -> float:
+    counts = _emulated_counts()
+    return counts["domain", "foreign_fault", 1] - counts["domain", "foreign_fault", 0]
 
 
 # ---- ratios: in turns, so that what disturbs one disturbs the others ----
@@ -203,6 +296,9 @@ def _timer(sandbox: Any, function: ForeignFunction, data: bytes, loops: int) -> 
 _FIGURES: dict[str, Callable[[], float]] = {
     "syscalls-sandcrust-pipe": _syscalls("pipe"),
     "instructions-none": _instructions("direct"),
+    "instructions-mpk": _empty_over_baseline,
+    "instructions-mpk-view-snappy": _snappy_over_baseline,
+    "instructions-rewind": _rewind,
     "sandcrust-pipe-over-floor": _over_floor,
     "uncompress-over-compress": _transfers,
     "native-loop": _harness_over_program,

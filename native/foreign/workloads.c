@@ -7,6 +7,7 @@
 
 #include <snappy-c.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The codes of snappy_status, and one of ours for the reason that snappy does not have. */
 enum { NO_MEMORY = 100 };
@@ -15,6 +16,7 @@ int foreign_empty(const uint8_t *input, size_t input_length, struct iso_bytes *o
 int foreign_compress(const uint8_t *input, size_t input_length, struct iso_bytes *output);
 int foreign_uncompress(const uint8_t *input, size_t input_length, struct iso_bytes *output);
 int foreign_validate(const uint8_t *input, size_t input_length, struct iso_bytes *output);
+int foreign_fault(const uint8_t *input, size_t input_length, struct iso_bytes *output);
 
 int foreign_empty(const uint8_t *input, size_t input_length, struct iso_bytes *output)
 {
@@ -68,4 +70,29 @@ int foreign_validate(const uint8_t *input, size_t input_length, struct iso_bytes
 {
     (void)output;
     return (int)snappy_validate_compressed_buffer((const char *)input, input_length);
+}
+
+/* Uses 64 KiB of heap; then, if there is any input, writes to address 0. */
+int foreign_fault(const uint8_t *input, size_t input_length, struct iso_bytes *output)
+{
+    enum { BLOCKS = 16, BLOCK = 4096 };
+    char *blocks[BLOCKS];
+    volatile int *volatile nowhere = NULL; /* or the compiler makes a trap of it */
+    (void)input;
+    (void)output;
+    for (int i = 0; i < BLOCKS; i++) {
+        blocks[i] = malloc(BLOCK);
+        if (blocks[i] == NULL) {
+            return NO_MEMORY;
+        }
+        memset(blocks[i], i, BLOCK);
+        __asm__ volatile("" : : "r"(blocks[i]) : "memory"); /* or the compiler leaves it out */
+    }
+    if (input_length > 0) {
+        *nowhere = 1;
+    }
+    for (int i = 0; i < BLOCKS; i++) {
+        free(blocks[i]);
+    }
+    return 0;
 }
