@@ -59,6 +59,11 @@ static bool take(int number, const struct sigaction *action)
         sigemptyset(&ours.sa_mask);
         ours.sa_flags = SA_NODEFER;
     }
+    if (signal_stack_key > 0) {
+        /* Before the handler's first WRPKRU it has no rights to its stack, and nor has the kernel
+         * for another signal. dispositions_act() sets the mask that is wanted. */
+        sigfillset(&ours.sa_mask);
+    }
     /* RESETHAND is done by who acts: what is reset is the program's action. */
     ours.sa_flags = (ours.sa_flags & ~SA_RESETHAND) | SA_SIGINFO | SA_ONSTACK;
     want(number, action);
@@ -70,6 +75,14 @@ static bool take(int number, const struct sigaction *action)
 }
 
 /* ---- acting ---- */
+
+sigset_t interrupted_mask(const ucontext_t *context)
+{
+    sigset_t mask;
+    sigemptyset(&mask);
+    memcpy(&mask, &context->uc_sigmask, SIGNAL_COUNT / 8); /* the kernel writes no more */
+    return mask;
+}
 
 static void default_action(int number, const siginfo_t *info)
 {
@@ -83,7 +96,7 @@ static void default_action(int number, const siginfo_t *info)
     }
 }
 
-void dispositions_act(int number, siginfo_t *info, void *context)
+void dispositions_act(int number, siginfo_t *info, ucontext_t *context)
 {
     struct sigaction action = wanted(number);
     if (action.sa_handler == SIG_IGN && info->si_code <= 0) {
@@ -97,14 +110,15 @@ void dispositions_act(int number, siginfo_t *info, void *context)
         struct sigaction standard = {.sa_handler = SIG_DFL};
         want(number, &standard);
     }
-    sigset_t before;
-    bool masks = is_fault_signal(number); /* for the others the kernel has masked what they ask */
+    /* What the kernel would have masked for the program's own handler. */
+    sigset_t mask = action.sa_mask, before, interrupted = interrupted_mask(context);
+    if ((action.sa_flags & SA_NODEFER) == 0) {
+        sigaddset(&mask, number);
+    }
+    sigorset(&mask, &mask, &interrupted);
+    bool masks = is_fault_signal(number) || signal_stack_key > 0; /* or else it has */
     if (masks) {
-        sigset_t mask = action.sa_mask;
-        if ((action.sa_flags & SA_NODEFER) == 0) {
-            sigaddset(&mask, number);
-        }
-        sigprocmask(SIG_BLOCK, &mask, &before);
+        sigprocmask(SIG_SETMASK, &mask, &before);
     }
     if ((action.sa_flags & SA_SIGINFO) != 0) {
         action.sa_sigaction(number, info, context);

@@ -7,6 +7,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <ucontext.h>
 
 enum { SIGNAL_COUNT = 65 }; /* 1 to 64 */
 
@@ -21,6 +22,9 @@ static inline bool is_fault_signal(int number)
 bool dispositions_adopt(struct iso_fault *fault);
 
 /* Does what the program wants on a signal. From the handler, outside of domains. */
-void dispositions_act(int number, siginfo_t *info, void *context);
+void dispositions_act(int number, siginfo_t *info, ucontext_t *context);
+
+/* The mask that a signal's arrival has replaced. */
+sigset_t interrupted_mask(const ucontext_t *context);
 
 #endif

@@ -134,9 +134,12 @@ gate_code_end:
  * The kernel starts it with rights to key 0 alone; its stack may be under another. A domain may
  * jump here with a stack and arguments of its own making. If the stack is one of ours for signals,
  * what lies there came from the kernel at some time. If it is not, this must be a thread that is
- * not in a domain: a system call proves it, for in a domain it ends in SIGSYS. */
-    .globl gate_signal_entry
-    .hidden gate_signal_entry
+ * not in a domain: a system call proves it, for in a domain it ends in SIGSYS.
+ *
+ * The thread's flags are taken and cleared at once: a signal that comes later finds the process,
+ * not the domain. One that comes before, between the two labels, leaves a note instead. */
+    .globl gate_signal_entry, gate_signal_taken
+    .hidden gate_signal_entry, gate_signal_taken
     .type gate_signal_entry, @function
 gate_signal_entry:
     mov %rdx, %r8
@@ -150,14 +153,20 @@ gate_signal_entry:
     mov %rsp, %rax
     sub thread_area(%rip), %rax
     cmp thread_area_size(%rip), %rax
-    jb 1f
-    mov $39, %eax                       /* getpid */
+    jae 1f
+    mov %rsp, %rdx
+    and $-THREAD_SLOT, %rdx
+    xchg %cx, SIGNAL_STACK(%rdx)        /* refuse_flag and plain_flag, which were 0 or 1 */
+gate_signal_taken:
+    jmp 2f
+1:  mov $39, %eax                       /* getpid */
     syscall
-1:  pushq $0x202
+    xor %ecx, %ecx
+2:  pushq $0x202
     popfq
     mov %r9d, %edi
     mov %r8, %rdx
-    jmp domain_signal
+    jmp domain_signal                   /* (number, info, context, flags) */
 9:  ud2
     .size gate_signal_entry, . - gate_signal_entry
 

@@ -37,6 +37,11 @@
 #define GATE_RESUME_FLAGS 120
 #define GATE_EXIT 128
 
+/* Each thread that uses domains has a slot: its signal stack, then its state, which begins with
+ * the two flags. */
+#define THREAD_SLOT 0x40000
+#define SIGNAL_STACK 0x20000
+
 /* What a call through a gate returns after a rewind; a function's own result is 32 bits wide. */
 #define GATE_REWOUND (-1)
 
@@ -127,5 +132,6 @@ _Noreturn void gate_sigreturn(void *context);
 
 /* What the kernel calls for a signal; it calls domain_signal. */
 void gate_signal_entry(int number, void *info, void *context);
+extern const char gate_signal_taken[]; /* within it: the thread's flags are cleared */
 #endif
 #endif

@@ -26,14 +26,11 @@
 #include <time.h>
 #include <ucontext.h>
 
-#ifndef SS_AUTODISARM
-#define SS_AUTODISARM (1U << 31)
-#endif
 #ifndef SYS_USER_DISPATCH
 #define SYS_USER_DISPATCH 2
 #endif
 
-void domain_signal(int number, siginfo_t *info, ucontext_t *context);
+void domain_signal(int number, siginfo_t *info, ucontext_t *context, unsigned flags);
 
 /* ---- going on inside ---- */
 
@@ -72,8 +69,7 @@ static _Noreturn void go_on(struct thread *thread, struct domain *domain, const 
     memcpy(copy, context, head);
     copy->uc_flags = 1 | 2 | 4; /* UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
     copy->uc_link = NULL;
-    copy->uc_stack = (stack_t){
-        .ss_sp = thread_stack(thread), .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
+    copy->uc_stack = thread_stack_setting(thread, 0);
     greg_t *to = copy->uc_mcontext.gregs;
     to[REG_RIP] = (greg_t)gate_code(domain->number, gate_code_resume);
     to[REG_RSP] = (greg_t)(area - 128);
@@ -156,11 +152,16 @@ static void describe(struct iso_fault *fault, const struct domain *domain, int n
     }
 }
 
-static _Noreturn void rewind_call(struct thread *thread, struct domain *domain)
+static _Noreturn void rewind_call(struct thread *thread, struct domain *domain,
+                                  const ucontext_t *context)
 {
+    if (signal_stack_key > 0) { /* the handler has masked all */
+        sigset_t mask = interrupted_mask(context);
+        sigprocmask(SIG_SETMASK, &mask, NULL);
+    }
     /* The kernel took the signal stack away when it switched to it. If this fails, so will the
      * next rewind; there is nobody to tell who could do better. */
-    thread_rearm_stack(thread);
+    thread_arm_stack(thread, (uintptr_t)__builtin_frame_address(0));
     gate_rewind(gate_code(domain->number, gate_code_rewind), domain->gate->caller_rsp);
 }
 
@@ -202,15 +203,23 @@ static bool is_own(const struct domain *domain, const siginfo_t *info)
     return info->si_code > 0 || (domain->allow_syscalls && info->si_pid == getpid());
 }
 
+/* Does what the program wants. Only the outermost signal changes halves: one that interrupted its
+ * handler has frames of that one above it. */
+static void act(const struct thread *thread, int number, siginfo_t *info, ucontext_t *context)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    if (thread != NULL && thread_of_stack((uintptr_t)context->uc_mcontext.gregs[REG_RSP]) == NULL) {
+        thread_arm_stack(thread, here);
+    }
+    dispositions_act(number, info, context);
+}
+
 static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_t *context,
                    uint64_t fs, uint64_t gs)
 {
     struct domain *domain = thread->domain; /* it cannot be in another */
     uint64_t instruction = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
     unsigned gate = domain->number;
-    thread->refuse_flag = 0; /* from here on this is the process, and may make system calls */
-    thread->plain_flag = 0;
-
     if (is_fault_signal(number) && is_own(domain, info)) {
         if (serve(domain, number, info)) {
             go_on(thread, domain, context, fs, gs);
@@ -220,18 +229,18 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
             return;
         }
         describe(&thread->fault, domain, number, info, context);
-        rewind_call(thread, domain);
+        rewind_call(thread, domain, context);
     }
     if (number == deadline_signal() && info->si_code == SI_TIMER) {
         if (thread->deadline_ns != 0 && now_ns() >= thread->deadline_ns) {
             thread->fault = (struct iso_fault){
                 .violation = ISO_VIOLATION_TIMEOUT, .exit_code = -1, .instruction = instruction};
-            rewind_call(thread, domain);
+            rewind_call(thread, domain, context);
         }
     } else {
         thread->domain = NULL; /* a call from the program's handler is to find out */
         thread->in_handler = true;
-        dispositions_act(number, info, context);
+        act(thread, number, info, context);
         thread->in_handler = false;
         thread->domain = domain;
     }
@@ -264,40 +273,72 @@ static bool give_rights(int number, const siginfo_t *info, const ucontext_t *con
     return true;
 }
 
-static void outside(int number, siginfo_t *info, ucontext_t *context)
+static void outside(struct thread *thread, int number, siginfo_t *info, ucontext_t *context)
 {
-    if (give_rights(number, info, context) || number == deadline_signal()) {
+    if (number == deadline_signal()) {
+        /* If a call is under way, and this is between two parts of it, soon again. */
+        if (info->si_code == SI_TIMER && thread != NULL && thread->deadline_ns != 0) {
+            thread_repeat_deadline(thread);
+        }
         return;
     }
-    dispositions_act(number, info, context);
+    if (give_rights(number, info, context)) {
+        return;
+    }
+    act(thread, number, info, context);
+}
+
+/* Whether a signal came before another one's handler had taken the flags. */
+static bool interrupted_an_entry(const ucontext_t *context)
+{
+    return lies_between((uint64_t)context->uc_mcontext.gregs[REG_RIP],
+                        (const char *)(uintptr_t)gate_signal_entry, gate_signal_taken);
+}
+
+/* Whether a signal interrupted a domain or its gate, and not another signal's handler. */
+static bool interrupted_domain(const struct domain *domain, const ucontext_t *context)
+{
+    return domain != NULL && (frame_pkru(context) == domain->gate->pkru ||
+                              lies_between((uint64_t)context->uc_mcontext.gregs[REG_RIP],
+                                           gate_code(domain->number, gate_code_begin),
+                                           gate_code(domain->number, gate_code_end)));
 }
 
 /* A function of its own: where errno lies must not be looked up before FS base is right. */
 static __attribute__((noinline)) void dispatch(struct thread *thread, int number, siginfo_t *info,
-                                               ucontext_t *context, uint64_t fs, uint64_t gs)
+                                               ucontext_t *context, uint64_t fs, uint64_t gs,
+                                               bool is_inside)
 {
     int error = errno;
-    if (thread != NULL && thread_is_inside(thread)) {
+    if (is_inside && interrupted_an_entry(context)) {
+        thread->entry_interrupted = true; /* the other one's handler finds it */
+        is_inside = false;
+    } else if (thread != NULL && thread->entry_interrupted &&
+               interrupted_domain(thread->domain, context)) {
+        thread->entry_interrupted = false;
+        is_inside = true;
+    }
+    if (is_inside) {
         inside(thread, number, info, context, fs, gs);
     } else {
-        outside(number, info, context);
+        outside(thread, number, info, context);
     }
     errno = error;
 }
 
 /* Called by gate_signal_entry, with all rights. */
-void domain_signal(int number, siginfo_t *info, ucontext_t *context)
+void domain_signal(int number, siginfo_t *info, ucontext_t *context, unsigned flags)
 {
     struct thread *thread = thread_of_stack((uintptr_t)__builtin_frame_address(0));
     if (thread == NULL) {
-        dispatch(NULL, number, info, context, 0, 0);
+        dispatch(NULL, number, info, context, 0, 0, false);
         return;
     }
     uint64_t fs = _readfsbase_u64(); /* may be a domain's */
     uint64_t gs = _readgsbase_u64();
     _writefsbase_u64(thread->fs);
     _writegsbase_u64(thread->gs);
-    dispatch(thread, number, info, context, fs, gs);
+    dispatch(thread, number, info, context, fs, gs, flags != 0);
     _writefsbase_u64(fs);
     _writegsbase_u64(gs);
 }

@@ -4,6 +4,7 @@
 #include "keys.h"
 #include "signals.h"
 
+#include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
 #include <immintrin.h>
@@ -100,17 +101,24 @@ bool threads_prepare(struct iso_fault *fault)
     if (thread_area != NULL) {
         return true;
     }
+    unsigned eax, ebx, ecx = 0, edx;
+    __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
+    if ((ecx & bit_OSPKE) == 0) {
+        errno = ENOSYS;
+        return refused(fault, "protection keys (CPU flag ospke)");
+    }
     if ((getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) == 0) {
         errno = ENOSYS;
         return refused(fault, "FSGSBASE, which gates need (Linux 5.9 or newer)");
     }
-    size_t size = THREAD_MAX * THREAD_SLOT;
+    size_t size = (size_t)THREAD_MAX * THREAD_SLOT;
     uint8_t *area = mmap(NULL, size + THREAD_SLOT, PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (area == MAP_FAILED) {
         return refused(fault, "mmap");
     }
-    uint8_t *base = (uint8_t *)(((uintptr_t)area + THREAD_SLOT - 1) & ~(THREAD_SLOT - 1));
+    uint8_t *base =
+        (uint8_t *)(((uintptr_t)area + THREAD_SLOT - 1) & ~(uintptr_t)(THREAD_SLOT - 1));
     bool need = false;
     if (mprotect(base, SIGNAL_STACK, PROT_READ | PROT_WRITE) != 0) {
         refused(fault, "mprotect");
@@ -192,10 +200,18 @@ static bool prepare_slot(uint8_t *slot)
            mprotect(slot + SIGNAL_STACK, state, PROT_READ | PROT_WRITE) == 0;
 }
 
-bool thread_rearm_stack(const struct thread *thread)
+stack_t thread_stack_setting(const struct thread *thread, uintptr_t in_use)
 {
-    stack_t stack = {
-        .ss_sp = thread_stack(thread), .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
+    uint8_t *half = thread_stack(thread);
+    if (in_use - (uintptr_t)half < SIGNAL_STACK / 2) {
+        half += SIGNAL_STACK / 2;
+    }
+    return (stack_t){.ss_sp = half, .ss_size = SIGNAL_STACK / 2, .ss_flags = (int)SS_AUTODISARM};
+}
+
+bool thread_arm_stack(const struct thread *thread, uintptr_t in_use)
+{
+    stack_t stack = thread_stack_setting(thread, in_use);
     return syscall(SYS_sigaltstack, &stack, NULL) == 0;
 }
 
@@ -229,7 +245,7 @@ struct thread *thread_attach(struct iso_fault *fault)
         if (error != 0) {
             errno = error;
             what = "pthread_setspecific";
-        } else if (!thread_rearm_stack(thread)) {
+        } else if (!thread_arm_stack(thread, 0)) {
             what = "sigaltstack";
         }
     }
@@ -298,6 +314,12 @@ bool thread_set_deadline(struct thread *thread, uint64_t nanoseconds, struct iso
             (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec + nanoseconds;
     }
     return timer_settime(thread->timer, 0, &limit, NULL) == 0 || refused(fault, "timer_settime");
+}
+
+void thread_repeat_deadline(struct thread *thread)
+{
+    const struct itimerspec soon = {.it_value = {.tv_nsec = 200000}};
+    timer_settime(thread->timer, 0, &soon, NULL); /* it was set before, and so can be again */
 }
 
 /* ---- fork ---- */

@@ -16,8 +16,6 @@
 #include <time.h>
 
 #define THREAD_MAX 1024
-#define THREAD_SLOT (256UL << 10) /* each: signal stack, then the thread's state */
-#define SIGNAL_STACK (128UL << 10)
 
 struct domain;
 
@@ -31,8 +29,10 @@ struct thread {
     bool has_timer;
     int tid;
     uint64_t fs, gs;
-    struct domain *domain; /* whose gate is filled in for this thread; NULL: none */
-    bool in_handler;       /* of a signal that interrupted that domain */
+    struct domain *domain;  /* whose gate is filled in for this thread; NULL: none */
+    bool in_handler;        /* of a signal that interrupted that domain */
+    bool entry_interrupted; /* a signal came between another one's arrival and its taking the flags
+                             */
     timer_t timer;
     uint64_t deadline_ns;   /* CLOCK_MONOTONIC; 0: none */
     struct iso_fault fault; /* of the last violation */
@@ -41,6 +41,9 @@ struct thread {
     _Alignas(64) uint8_t frame[64 << 10];
 };
 
+_Static_assert(offsetof(struct thread, refuse_flag) == 0 &&
+                   offsetof(struct thread, plain_flag) == 1,
+               "gate.S takes both flags at once");
 _Static_assert(SIGNAL_STACK + sizeof(struct thread) <= THREAD_SLOT, "a thread's slot is too small");
 
 /* All threads' slots; gate.S compares stack pointers with it. */
@@ -66,11 +69,22 @@ bool thread_arm_dispatch(struct thread *thread, struct iso_fault *fault);
 /* The timer that ends calls. `nanoseconds` 0 disarms it. */
 bool thread_set_deadline(struct thread *thread, uint64_t nanoseconds, struct iso_fault *fault);
 
+/* Once more, soon. From the signal handler. */
+void thread_repeat_deadline(struct thread *thread);
+
 /* In the child of a fork: only the calling thread is left. */
 void threads_after_fork(void);
 
-/* Installs the signal stack again: the kernel takes it away when a signal arrives. */
-bool thread_rearm_stack(const struct thread *thread);
+/*
+ * Installs a half of the signal stack, because the kernel takes the stack away when a signal
+ * arrives: `in_use` lies in the other half, or nowhere in either. A handler of the program's that
+ * leaves by siglongjmp never gives the stack back by returning; so while one runs in one half, the
+ * other is installed.
+ */
+bool thread_arm_stack(const struct thread *thread, uintptr_t in_use);
+
+/* What sigaltstack() and a signal's frame take for that. */
+stack_t thread_stack_setting(const struct thread *thread, uintptr_t in_use);
 
 /* The thread on whose signal stack this address lies, or NULL. */
 static inline struct thread *thread_of_stack(uintptr_t address)
@@ -85,11 +99,6 @@ static inline struct thread *thread_of_stack(uintptr_t address)
 static inline uint8_t *thread_stack(const struct thread *thread)
 {
     return (uint8_t *)(uintptr_t)thread - SIGNAL_STACK;
-}
-
-static inline bool thread_is_inside(const struct thread *thread)
-{
-    return thread->refuse_flag != 0 || thread->plain_flag != 0;
 }
 
 #endif

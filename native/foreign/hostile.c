@@ -196,3 +196,225 @@ HOSTILE(forge)
         return 0;
     }
 }
+
+/* ---- heap and stack ---- */
+
+HOSTILE(use_heap) /* as many bytes as the input says, and give them back */
+{
+    size_t length = (size_t)argument(input, input_length);
+    uint8_t *memory = malloc(length);
+    if (memory == NULL) {
+        return 1;
+    }
+    for (size_t i = 0; i < length; i += 4096) {
+        ((volatile uint8_t *)memory)[i] = 0x55;
+    }
+    (void)output;
+    free(memory);
+    return 0;
+}
+
+HOSTILE(use_heap_and_fault)
+{
+    hostile_use_heap(input, input_length, output);
+    return hostile_write(NULL, 0, output);
+}
+
+/* As deep as the input says, in frames of 4 KiB. */
+static __attribute__((noinline)) int descend(volatile uint8_t *above, uint64_t left)
+{
+    volatile uint8_t frame[4096];
+    frame[0] = above[0];
+    return left == 0 ? frame[0] : descend(frame, left - 1) + frame[0];
+}
+
+HOSTILE(use_stack)
+{
+    volatile uint8_t frame[1] = {0};
+    (void)output;
+    return descend(frame, argument(input, input_length));
+}
+
+static __attribute__((noinline)) int smash(size_t length)
+{
+    volatile uint8_t frame[16];
+    volatile uint8_t *at = frame;
+    for (size_t i = 0; i < length; i++) {
+        at[i] = 0x41;
+    }
+    return frame[0];
+}
+
+HOSTILE(smash_stack)
+{
+    UNUSED;
+    return smash(256);
+}
+
+HOSTILE(corrupt_heap) /* all around a block, and use the allocator then */
+{
+    UNUSED;
+    volatile uint8_t *block = malloc(64);
+    for (long i = -2048; i < 65536; i++) {
+        block[i] = 0xff;
+    }
+    for (int i = 0; i < 100; i++) {
+        void *more = malloc((size_t)i * 40);
+        memset(more, 0, (size_t)i * 40);
+        free(more);
+    }
+    free((void *)(uintptr_t)block);
+    abort(); /* if it came so far */
+}
+
+HOSTILE(free_twice)
+{
+    UNUSED;
+    for (int i = 0; i < 10; i++) {
+        void *volatile block = malloc(100);
+        free(block);
+        free(block);
+        void *one = malloc(100);
+        void *other = malloc(100);
+        memset(one, 0xff, 100);
+        memset(other, 0xff, 100);
+    }
+    void *wild = malloc(100);
+    memset(wild, 0xff, 100);
+    abort();
+}
+
+HOSTILE(free_wild) /* the address in the input */
+{
+    (void)output;
+    free((void *)(uintptr_t)argument(input, input_length));
+    return 0;
+}
+
+HOSTILE(wild_output) /* a result at the address in the input */
+{
+    *output = (struct iso_bytes){(uint8_t *)(uintptr_t)argument(input, input_length), 4096};
+    return 0;
+}
+
+HOSTILE(endless_output) /* a good pointer and no good length */
+{
+    UNUSED;
+    *output = (struct iso_bytes){malloc(16), SIZE_MAX - 4096};
+    return 0;
+}
+
+HOSTILE(set_errno) /* and return it */
+{
+    errno = (int)argument(input, input_length);
+    uint8_t *byte = malloc(1);
+    if (byte == NULL) {
+        return 1;
+    }
+    *byte = (uint8_t)errno;
+    *output = (struct iso_bytes){byte, 1};
+    return 0;
+}
+
+#if defined(__x86_64__)
+/* ---- the machine ---- */
+
+HOSTILE(divide) /* by zero */
+{
+    UNUSED;
+    __asm__ volatile("xor %%edx, %%edx\n xor %%ecx, %%ecx\n div %%ecx"
+                     :
+                     :
+                     : "rax", "rcx", "rdx", "cc");
+    return 0;
+}
+
+HOSTILE(bus_error) /* by a stack access at an address that is not canonical */
+{
+    UNUSED;
+    __asm__ volatile("movabs $0x8000000000000000, %%rax\n"
+                     "push %%rbp\n"
+                     "mov %%rax, %%rbp\n"
+                     "mov 0(%%rbp), %%rax\n"
+                     "pop %%rbp\n"
+                     :
+                     :
+                     : "rax", "memory");
+    return 0;
+}
+
+HOSTILE(breakpoint)
+{
+    UNUSED;
+    __asm__ volatile("int3");
+    return 0;
+}
+
+HOSTILE(single_step)
+{
+    UNUSED;
+    __asm__ volatile("pushfq\n orq $0x100, (%%rsp)\n popfq\n nop\n nop\n" : : : "memory", "cc");
+    return 0;
+}
+
+HOSTILE(wild_stack) /* at the address in the input */
+{
+    (void)output;
+    __asm__ volatile("mov %0, %%rsp\n push %%rax\n call 1f\n 1: ud2"
+                     :
+                     : "r"(argument(input, input_length))
+                     : "memory");
+    return 0;
+}
+
+HOSTILE(dirty_state) /* everything that a function must leave as it was, and return */
+{
+    UNUSED;
+    unsigned mxcsr = 0x7f80;
+    unsigned short control = 0;
+    __asm__ volatile("ldmxcsr %0\n"
+                     "fninit\n"
+                     "fldcw %1\n"
+                     "fld1\n fld1\n fld1\n fld1\n fld1\n fld1\n fld1\n fld1\n"
+                     "mov 8(%%rbp), %%rcx\n"
+                     "mov %%rbp, %%rsp\n"
+                     "pop %%rbp\n"
+                     "mov $-1, %%rbx\n mov $-1, %%rbp\n mov $-1, %%r12\n"
+                     "mov $-1, %%r13\n mov $-1, %%r14\n mov $-1, %%r15\n"
+                     "wrfsbase %2\n wrgsbase %2\n"
+                     "pushq $0x40602\n popfq\n" /* AC, DF */
+                     "xor %%eax, %%eax\n"
+                     "cld\n std\n"
+                     "ret\n"
+                     :
+                     : "m"(mxcsr), "m"(control), "d"(0x1234)
+                     : "memory");
+    __builtin_unreachable();
+}
+
+HOSTILE(lose_fs_and_fault)
+{
+    UNUSED;
+    __asm__ volatile("wrfsbase %0\n wrgsbase %0\n ud2" : : "r"(0x1234UL));
+    return 0;
+}
+
+HOSTILE(system_call) /* whose number is the input, with arguments that do no harm */
+{
+    (void)output;
+    long result = (long)argument(input, input_length);
+    __asm__ volatile("xor %%edi, %%edi\n xor %%esi, %%esi\n xor %%edx, %%edx\n syscall"
+                     : "+a"(result)
+                     :
+                     : "rdi", "rsi", "rdx", "rcx", "r11", "memory");
+    return 0;
+}
+
+HOSTILE(old_system_call) /* by the 32-bit way in */
+{
+    (void)output;
+    long result = (long)argument(input, input_length);
+    __asm__ volatile("int $0x80" : "+a"(result) : : "memory", "r8", "r9", "r10", "r11");
+    return 0;
+}
+#endif

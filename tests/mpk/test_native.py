@@ -12,7 +12,7 @@ PROJECT = Path(__file__).parents[2]
 PROGRAMS = PROJECT / "build" / "tests-native-plain" / "tests"
 NAMES = sorted(
     (source.stem, name)
-    for source in (PROJECT / "tests" / "native").glob("domain*.c")
+    for source in (PROJECT / "tests" / "native").glob("domain_*.c")
     for name in re.findall(r"^TEST\((\w+)\)$", source.read_text(), re.MULTILINE)
 )
 SKIPPED = 77

@@ -44,8 +44,13 @@ struct answer try_open(struct box *box)
         box->table[i] = foreign((enum foreign)i);
     }
     box->table[own_function] = box->own;
+#define NAME(library, name) {library##_path, #library "_" #name},
+    static const char *const benign_path = BENIGN_LIBRARY, *const hostile_path = HOSTILE_LIBRARY;
+    const struct iso_symbol symbols[] = {FOREIGN_FUNCTIONS(NAME)};
+#undef NAME
     struct iso_options options = {
         .functions = box->table,
+        .symbols = symbols,
         .function_count = box->own != NULL ? FUNCTION_COUNT : own_function,
         .sandbox_cpu = box->pinned ? box->cpu : -1,
         .respawn = !box->stays_dead,

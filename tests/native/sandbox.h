@@ -6,6 +6,21 @@
 
 #include "isolation.h"
 
+#if defined(__x86_64__)
+#define MACHINE_FUNCTIONS(X)                                                                       \
+    X(hostile, divide)                                                                             \
+    X(hostile, bus_error)                                                                          \
+    X(hostile, breakpoint)                                                                         \
+    X(hostile, single_step)                                                                        \
+    X(hostile, wild_stack)                                                                         \
+    X(hostile, dirty_state)                                                                        \
+    X(hostile, lose_fs_and_fault)                                                                  \
+    X(hostile, system_call)                                                                        \
+    X(hostile, old_system_call)
+#else
+#define MACHINE_FUNCTIONS(X)
+#endif
+
 #define FOREIGN_FUNCTIONS(X)                                                                       \
     X(benign, echo)                                                                                \
     X(benign, reverse)                                                                             \
@@ -26,7 +41,18 @@
     X(hostile, long_output)                                                                        \
     X(hostile, close_descriptors)                                                                  \
     X(hostile, leave_a_child)                                                                      \
-    X(hostile, forge)
+    X(hostile, forge)                                                                              \
+    X(hostile, use_heap)                                                                           \
+    X(hostile, use_heap_and_fault)                                                                 \
+    X(hostile, use_stack)                                                                          \
+    X(hostile, smash_stack)                                                                        \
+    X(hostile, corrupt_heap)                                                                       \
+    X(hostile, free_twice)                                                                         \
+    X(hostile, free_wild)                                                                          \
+    X(hostile, wild_output)                                                                        \
+    X(hostile, endless_output)                                                                     \
+    X(hostile, set_errno)                                                                          \
+    MACHINE_FUNCTIONS(X)
 
 #define INDEX(library, name) library##_##name,
 enum foreign { FOREIGN_FUNCTIONS(INDEX) own_function, FUNCTION_COUNT };

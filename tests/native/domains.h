@@ -1,0 +1,31 @@
+/* What the tests of domains share. */
+#ifndef DOMAINS_H
+#define DOMAINS_H
+
+#include "sandbox.h"
+
+/* Skips the test where the CPU has no protection keys. */
+void need_protection_keys(void);
+
+/* ---- memory of the caller's that nobody else may write ---- */
+
+void draw_pattern(void);
+void check_pattern(void);
+
+/* ---- what domains hold ---- */
+
+struct holdings {
+    long resident; /* bytes */
+    int mappings;  /* lines of /proc/self/maps */
+    int keys;      /* that are free */
+    int descriptors;
+};
+
+struct holdings take_stock(void);
+
+/* As before, but for so many bytes of memory; mappings and keys exactly. */
+void check_stock(const struct holdings *before, long may_grow);
+
+extern const struct iso_mechanism *const domains[2]; /* iso_domain and iso_domain_view */
+
+#endif
