@@ -21,6 +21,7 @@ _COMMANDS = {
     "bounds": "bounds",
     "emulate": "emulate",
     "audit": "audit",
+    "gadgets": "gadgets",
     "doctor": "doctor",
 }
 

@@ -139,7 +139,7 @@ def test_with_room_for_c_libraries_there_are_as_many_as_protection_keys() -> Non
         [sys.executable, "-c", MANY], capture_output=True, text=True, check=False, env=environment
     )
     error, count = done.stdout.splitlines()
-    assert "all protection keys are taken" in error
+    assert "all protection keys are taken" in error or "all domains are open" in error
     assert int(count) >= 13, done.stderr
 
 

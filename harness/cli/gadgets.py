@@ -1,0 +1,59 @@
+"""`isobench gadgets`: instructions that could lift a wall of protection keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli import bad_input
+
+
+@click.command(
+    "gadgets",
+    epilog="""\b
+Examples:
+  isobench gadgets libsnappy.so.1            it and all that is loaded with it
+  isobench gadgets --no-dependencies ./libmine.so
+  isobench gadgets --json libpng16.so.16
+
+A wall of protection keys holds against memory corruption. Code that can be made to jump to a
+WRPKRU, or to an XRSTOR with registers of its choice, lifts it. The C library holds one WRPKRU
+(pkey_set), the dynamic loader two XRSTOR. Exit status: 0 none, 1 some, 2 a file cannot be
+scanned.""",
+)
+@click.argument("libraries", nargs=-1, required=True)
+@click.option("--no-dependencies", is_flag=True, help="Only these files, not what they load.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(libraries: tuple[str, ...], *, no_dependencies: bool, as_json: bool) -> None:
+    """Scan LIBRARIES, by path or name, for instructions that write PKRU."""
+    from harness import gadgets
+
+    try:
+        paths = [
+            path
+            for name in libraries
+            for path in ([Path(name)] if no_dependencies else gadgets.closure(name))
+        ]
+        found = [gadget for path in dict.fromkeys(paths) for gadget in gadgets.scan(path)]
+    except gadgets.NotScannableError as error:
+        bad_input(error)
+    if as_json:
+        rows = [{**dataclasses.asdict(g), "library": str(g.library)} for g in found]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        table = Table("library", "address", "instruction", "in")
+        for gadget in found:
+            table.add_row(
+                str(gadget.library), f"{gadget.address:#x}", gadget.kind, gadget.symbol or "?"
+            )
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        if found:
+            console.print(table)
+        console.print(f"{len(found)} in {len(dict.fromkeys(paths))} files", highlight=False)
+    sys.exit(1 if found else 0)
