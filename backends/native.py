@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from backends import _native
 from backends.contract import (
@@ -177,6 +177,60 @@ class _Views:
                 self._lock.release()
 
 
+_RIGHTS = {
+    "none": lib.ISO_RIGHTS_NONE,
+    "read": lib.ISO_RIGHTS_READ,
+    "write": lib.ISO_RIGHTS_WRITE,
+}
+
+
+class DataDomain:
+    """Memory under a protection key of its own, for secrets that foreign code is not to read.
+
+    Domains (backends `mpk…`) have no rights to it but those that `NativeSandbox.grant` gives. A
+    context manager.
+
+    Args:
+        length: Bytes; as many as make whole pages are there.
+
+    Raises:
+        OSError: There are no protection keys, or all are taken (EAGAIN).
+    """
+
+    def __init__(self, length: int) -> None:
+        self.handle: Any = None
+        handle, fault = ffi.new("struct iso_data **"), ffi.new("struct iso_fault *")
+        _require_open(lib.iso_data_open(length, handle, fault), fault)
+        self.handle = handle[0]
+        self._buffer = ffi.buffer(self.handle.memory, self.handle.length)
+
+    @property
+    def memory(self) -> memoryview:
+        """The memory, writable. Not to be used after close."""
+        if self.handle is None:
+            raise ValueError("the data domain is closed")
+        return memoryview(self._buffer)
+
+    @property
+    def address(self) -> int:
+        """Where it lies, as foreign code would be told."""
+        return int(ffi.cast("uintptr_t", self.handle.memory))
+
+    def close(self) -> None:
+        """Give memory and key back; what was granted ends. Closing twice is fine."""
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            lib.iso_data_close(handle)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
 class NativeSandbox(Sandbox):
     """A sandbox of a native mechanism.
 
@@ -291,6 +345,19 @@ class NativeSandbox(Sandbox):
             if self._sandbox is None or self._mechanism.process == ffi.NULL:
                 return None
             return int(self._mechanism.process(self._sandbox)) or None
+
+    def grant(self, data: DataDomain, rights: Literal["none", "read", "write"]) -> None:
+        """Say what foreign code may do with a data domain, from the next call on.
+
+        Raises:
+            UnsupportedError: This sandbox is not made of protection keys.
+        """
+        if not self._mechanism.loads_libraries:
+            raise UnsupportedError("only sandboxes of protection keys are granted data domains")
+        with self._calling():
+            if self._sandbox is None or data.handle is None:
+                raise SandboxClosedError("the sandbox or the data domain is closed")
+            lib.iso_data_grant(self._sandbox, data.handle, _RIGHTS[rights])
 
     def placement(self) -> Mapping[str, str]:
         """Tell the CPUs of caller and sandbox; see `Sandbox.placement`."""

@@ -254,6 +254,24 @@ void domain_close(struct domain *domain)
 
 /* ---- calling ---- */
 
+/* The kernel kills whoever blocks the signal of a fault and faults. */
+static bool faults_can_come(struct iso_fault *fault)
+{
+    static const int needed[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS, SIGTRAP};
+    sigset_t blocked;
+    if (sigprocmask(SIG_BLOCK, NULL, &blocked) != 0) {
+        return refused(fault, "sigprocmask");
+    }
+    for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+        if (sigismember(&blocked, needed[i])) {
+            errno = EPERM;
+            return refused(fault,
+                           "a call while this thread blocks SIGSEGV or another fault's signal");
+        }
+    }
+    return true;
+}
+
 enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
 {
     struct thread *thread = thread_attach(fault);
@@ -262,6 +280,9 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
     }
     if (thread->in_handler || domain->gate->caller_rsp != 0) {
         return ISO_BUSY;
+    }
+    if (!faults_can_come(fault)) {
+        return ISO_SYSTEM_ERROR;
     }
     if (!domain->allow_syscalls && !thread_arm_dispatch(thread, fault)) {
         return ISO_SYSTEM_ERROR;
@@ -303,51 +324,72 @@ void domains_forget_thread(const struct thread *thread)
 
 /* ---- data domains ---- */
 
-struct data_domain *data_domain_open(size_t length, struct iso_fault *fault)
+/* The lock is held. */
+static bool fill_data(struct iso_data *data, size_t length, struct iso_fault *fault)
 {
-    struct data_domain *data = calloc(1, sizeof(*data));
-    if (data == NULL) {
-        refused(fault, "calloc");
-        return NULL;
+    if (!prepare(fault) || thread_attach(fault) == NULL) {
+        return false;
     }
     data->length = (length + PAGE - 1) & ~(PAGE - 1);
-    pthread_mutex_lock(&lock);
-    data->key = prepare(fault) && thread_attach(fault) != NULL ? take_key(fault) : -1;
-    if (data->key > 0) {
-        void *memory =
-            mmap(NULL, data->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory != MAP_FAILED &&
-            key_protect(memory, data->length, PROT_READ | PROT_WRITE, data->key) == 0) {
-            data->memory = memory;
-            pthread_mutex_unlock(&lock);
-            return data;
-        }
-        refused(fault, memory == MAP_FAILED ? "mmap" : "pkey_mprotect");
-        if (memory != MAP_FAILED) {
-            munmap(memory, data->length);
-        }
+    if (length == 0 || data->length < length) {
+        errno = EINVAL;
+        return refused(fault, "a data domain of this length");
     }
-    return_key(data->key);
-    pthread_mutex_unlock(&lock);
-    free(data);
-    return NULL;
+    data->key = take_key(fault);
+    if (data->key < 0) {
+        return false;
+    }
+    void *memory =
+        mmap(NULL, data->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return refused(fault, "mmap");
+    }
+    data->memory = memory;
+    return key_protect(memory, data->length, PROT_READ | PROT_WRITE, data->key) == 0 ||
+           refused(fault, "pkey_mprotect");
 }
 
-void data_domain_close(struct data_domain *data)
+static void empty_data(struct iso_data *data)
 {
-    pthread_mutex_lock(&lock);
-    munmap(data->memory, data->length);
-    for (unsigned i = 0; i < GATE_COUNT; i++) {
+    if (data->memory != NULL) {
+        munmap(data->memory, data->length);
+    }
+    for (unsigned i = 0; i < GATE_COUNT && data->key > 0; i++) {
         if (domains[i].in_use) { /* whoever gets the key next did not grant this */
             domain_grant(&domains[i], data, KEY_NOTHING);
         }
     }
     return_key(data->key);
-    pthread_mutex_unlock(&lock);
     free(data);
 }
 
-void domain_grant(struct domain *domain, const struct data_domain *data, enum key_rights rights)
+enum iso_status iso_data_open(size_t length, struct iso_data **data, struct iso_fault *fault)
+{
+    *fault = (struct iso_fault){.exit_code = -1};
+    *data = NULL;
+    struct iso_data *opened = calloc(1, sizeof(*opened));
+    if (opened == NULL) {
+        refused(fault, "calloc");
+        return ISO_SYSTEM_ERROR;
+    }
+    pthread_mutex_lock(&lock);
+    if (fill_data(opened, length, fault)) {
+        *data = opened;
+    } else {
+        empty_data(opened);
+    }
+    pthread_mutex_unlock(&lock);
+    return *data != NULL ? ISO_OK : ISO_SYSTEM_ERROR;
+}
+
+void iso_data_close(struct iso_data *data)
+{
+    pthread_mutex_lock(&lock);
+    empty_data(data);
+    pthread_mutex_unlock(&lock);
+}
+
+void domain_grant(struct domain *domain, const struct iso_data *data, enum key_rights rights)
 {
     domain->gate->pkru = pkru_with(domain->gate->pkru, data->key, rights);
 }

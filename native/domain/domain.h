@@ -29,13 +29,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Memory under a key of its own. */
-struct data_domain {
-    uint8_t *memory;
-    size_t length; /* whole pages */
-    int key;
-};
-
 struct domain {
     struct region region;
     struct core *core;
@@ -76,12 +69,8 @@ void domains_forget_thread(const struct thread *thread);
 /* Whether a protection key is of a domain or of a data domain. */
 bool domains_have_key(int key);
 
-/* A data domain of at least `length` bytes, zero. NULL: *fault. */
-struct data_domain *data_domain_open(size_t length, struct iso_fault *fault);
-void data_domain_close(struct data_domain *data);
-
 /* What a domain may do with a data domain, from its next call on. */
-void domain_grant(struct domain *domain, const struct data_domain *data, enum key_rights rights);
+void domain_grant(struct domain *domain, const struct iso_data *data, enum key_rights rights);
 
 /* Runs target(first, second, third, fourth) inside; GATE_REWOUND after a violation, which the
  * calling thread's `fault` describes. The domain is ready. */

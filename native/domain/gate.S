@@ -154,6 +154,9 @@ gate_signal_entry:
     sub thread_area(%rip), %rax
     cmp thread_area_size(%rip), %rax
     jae 1f
+    lea 8(%rsp), %rax                   /* struct rt_sigframe: the return address, the ucontext */
+    cmp %rax, %r8
+    jne 9f
     mov %rsp, %rdx
     and $-THREAD_SLOT, %rdx
     xchg %cx, SIGNAL_STACK(%rdx)        /* refuse_flag and plain_flag, which were 0 or 1 */

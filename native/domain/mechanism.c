@@ -405,6 +405,15 @@ static enum iso_status view_loop(struct iso_sandbox *sandbox, const struct iso_r
     return iso_timed_loop(view_call, view_release, sandbox, request, batch);
 }
 
+void iso_data_grant(struct iso_sandbox *sandbox, const struct iso_data *data,
+                    enum iso_rights rights)
+{
+    static const enum key_rights of[] = {[ISO_RIGHTS_NONE] = KEY_NOTHING,
+                                         [ISO_RIGHTS_READ] = KEY_READ,
+                                         [ISO_RIGHTS_WRITE] = KEY_WRITE};
+    domain_grant(sandbox->domain, data, of[rights]);
+}
+
 const struct iso_mechanism iso_domain = {
     .name = "domain",
     .loads_libraries = true,

@@ -23,8 +23,10 @@
 #include <errno.h>
 #include <immintrin.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #ifndef SYS_USER_DISPATCH
 #define SYS_USER_DISPATCH 2
@@ -310,6 +312,11 @@ static __attribute__((noinline)) void dispatch(struct thread *thread, int number
                                                bool is_inside)
 {
     int error = errno;
+    /* A domain that jumps to the handler with another thread's signal stack ends here: its own
+     * thread still refuses system calls. */
+    if (thread != NULL && syscall(SYS_gettid) != thread->tid) {
+        __builtin_trap();
+    }
     if (is_inside && interrupted_an_entry(context)) {
         thread->entry_interrupted = true; /* the other one's handler finds it */
         is_inside = false;

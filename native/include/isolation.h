@@ -167,7 +167,26 @@ struct iso_mechanism {
     int (*process)(const struct iso_sandbox *sandbox);
 };
 
+/*
+ * Memory under a protection key of its own, for secrets that sandboxes of iso_domain and
+ * iso_domain_view are not to read: they have no rights to it but those that they are granted.
+ */
+struct iso_data {
+    uint8_t *memory;
+    size_t length; /* bytes: what was asked for, in whole pages */
+    int key;
+};
+enum iso_rights { ISO_RIGHTS_NONE = 0, ISO_RIGHTS_READ = 1, ISO_RIGHTS_WRITE = 2 };
+
 #pragma GCC visibility push(default)
+/* Zeroed memory. On failure *data is NULL and *fault says why. */
+enum iso_status iso_data_open(size_t length, struct iso_data **data, struct iso_fault *fault);
+/* Rights that were granted end with it. */
+void iso_data_close(struct iso_data *data);
+/* From the sandbox's next call on; the sandbox is one of those two mechanisms'. */
+void iso_data_grant(struct iso_sandbox *sandbox, const struct iso_data *data,
+                    enum iso_rights rights);
+
 extern const struct iso_mechanism iso_direct; /* no wall */
 extern const struct iso_mechanism iso_pipe;   /* a persistent forked child behind two pipes */
 extern const struct iso_mechanism iso_fork;   /* a forked child for each call */

@@ -356,6 +356,57 @@ def test_a_thread_that_never_used_a_domain_reads_a_view(
     assert result == [b"for all"]
 
 
+# ---- data domains ----
+
+
+def test_a_secret_is_read_and_written_only_by_whom_it_is_granted(
+    mpk: ProtectionKeys, functions: Functions
+) -> None:
+    read, write = functions.hostile("read"), functions.hostile("write")
+    with native.DataDomain(100) as data, mpk.open([read, write]) as sandbox:
+        data.memory[:6] = b"secret"
+        address = struct.pack("Q", data.address)
+        refused = violation(sandbox, read, address).fault
+        assert refused.protection_key not in (None, 0)
+        sandbox.grant(data, "read")
+        assert sandbox.call(read, address) == b"s"
+        violation(sandbox, write, address)
+        assert data.memory[0] == ord("s")
+        sandbox.grant(data, "write")
+        sandbox.call(write, address)
+        assert data.memory[0] == 0x66
+        sandbox.grant(data, "none")
+        violation(sandbox, read, address)
+
+
+def test_what_was_granted_ends_with_the_data_domain(
+    mpk: ProtectionKeys, functions: Functions
+) -> None:
+    read = functions.hostile("read")
+    with mpk.open([read]) as sandbox:
+        with native.DataDomain(1) as data:
+            sandbox.grant(data, "read")
+            assert sandbox.call(read, struct.pack("Q", data.address)) == b"\0"
+        for _ in range(30):  # keys are given back, and the next one is not granted
+            with native.DataDomain(1) as data:
+                violation(sandbox, read, struct.pack("Q", data.address))
+
+
+# ---- blocked signals ----
+
+
+def test_a_thread_that_blocks_faults_is_told_so(mpk: ProtectionKeys, functions: Functions) -> None:
+    echo = functions.benign("echo")
+    with mpk.open([echo]) as sandbox:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGSEGV])
+        try:
+            with pytest.raises(OSError, match="SIGSEGV"):
+                sandbox.call(echo, b"x")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        assert sandbox.call(echo, b"x") == b"x"
+
+
 # ---- audit ----
 
 
