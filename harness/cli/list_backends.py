@@ -67,7 +67,7 @@ def _print(backends: list[Backend]) -> None:
     table.add_column("backend", no_wrap=True)
     table.add_column("here")
     table.add_column("what it is, and what it claims")
-    missing = []
+    missing: dict[str, list[str]] = {}
     for backend in backends:
         availability = backend.availability()
         claims = [
@@ -77,11 +77,14 @@ def _print(backends: list[Backend]) -> None:
         ]
         table.add_row(
             backend.name,
-            "yes" if availability.available else "[red]no[/]",
+            "yes"
+            if availability.available
+            else ("[yellow]emulated[/]" if availability.emulated else "[red]no[/]"),
             f"{backend.summary}\n[dim]claims: {', '.join(claims) or 'nothing'}[/]",
         )
         if not availability.available:
-            missing.append(f"{backend.name}: {availability.reason}. {availability.remedy}.")
+            why = f"{availability.reason}. {availability.remedy}."
+            missing.setdefault(why, []).append(backend.name)
     table.caption = (
         "Claims are about memory-unsafe foreign code. It cannot write the caller's heap, stack or "
         "static data; cannot read its memory (confidentiality); a violation is an error and the "
@@ -89,5 +92,5 @@ def _print(backends: list[Backend]) -> None:
         "a sandbox may be called from several threads."
     )
     console.print(table)
-    for line in missing:
-        console.print(f"Not here: {line}", markup=False)
+    for why, names in missing.items():
+        console.print(f"Not here: {', '.join(names)}: {why}", markup=False)

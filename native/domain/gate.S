@@ -143,7 +143,7 @@ gate_code_end:
     .type gate_signal_entry, @function
 gate_signal_entry:
     mov %rdx, %r8
-    mov %edi, %r9d
+    mov %edi, %r10d                     /* r9d would make an IRET within an instruction */
     xor %eax, %eax
     xor %ecx, %ecx
     xor %edx, %edx
@@ -167,7 +167,7 @@ gate_signal_taken:
     xor %ecx, %ecx
 2:  pushq $0x202
     popfq
-    mov %r9d, %edi
+    mov %r10d, %edi
     mov %r8, %rdx
     jmp domain_signal                   /* (number, info, context, flags) */
 9:  ud2

@@ -290,11 +290,15 @@ static void outside(struct thread *thread, int number, siginfo_t *info, ucontext
     act(thread, number, info, context);
 }
 
-/* Whether a signal came before another one's handler had taken the flags. */
-static bool interrupted_an_entry(const ucontext_t *context)
+/* Whether a signal came before another one's handler had taken the flags; and not from a domain
+ * that jumped there, which has its own rights or faults. */
+static bool interrupted_an_entry(const struct domain *domain, int number, const siginfo_t *info,
+                                 const ucontext_t *context)
 {
     return lies_between((uint64_t)context->uc_mcontext.gregs[REG_RIP],
-                        (const char *)(uintptr_t)gate_signal_entry, gate_signal_taken);
+                        (const char *)(uintptr_t)gate_signal_entry, gate_signal_taken) &&
+           frame_pkru(context) != domain->gate->pkru &&
+           !(is_fault_signal(number) && info->si_code > 0);
 }
 
 /* Whether a signal interrupted a domain or its gate, and not another signal's handler. */
@@ -317,7 +321,7 @@ static __attribute__((noinline)) void dispatch(struct thread *thread, int number
     if (thread != NULL && syscall(SYS_gettid) != thread->tid) {
         __builtin_trap();
     }
-    if (is_inside && interrupted_an_entry(context)) {
+    if (is_inside && interrupted_an_entry(thread->domain, number, info, context)) {
         thread->entry_interrupted = true; /* the other one's handler finds it */
         is_inside = false;
     } else if (thread != NULL && thread->entry_interrupted &&

@@ -357,6 +357,20 @@ HOSTILE(single_step)
     return 0;
 }
 
+HOSTILE(jump_cleared) /* to the address in the input, with registers as WRPKRU wants them */
+{
+    (void)output;
+    uint64_t target = argument(input, input_length);
+    __asm__ volatile("mov %0, %%r11\n"
+                     "xor %%eax, %%eax\n xor %%ecx, %%ecx\n xor %%edx, %%edx\n"
+                     "mov %%r11, %%r8\n mov %%rsp, %%r9\n mov %%rsp, %%r10\n"
+                     "jmp *%%r11"
+                     :
+                     : "r"(target)
+                     : "memory", "rax", "rcx", "rdx", "r8", "r9", "r10", "r11");
+    return 0;
+}
+
 HOSTILE(wild_stack) /* at the address in the input */
 {
     (void)output;

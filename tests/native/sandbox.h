@@ -12,6 +12,7 @@
     X(hostile, bus_error)                                                                          \
     X(hostile, breakpoint)                                                                         \
     X(hostile, single_step)                                                                        \
+    X(hostile, jump_cleared)                                                                       \
     X(hostile, wild_stack)                                                                         \
     X(hostile, dirty_state)                                                                        \
     X(hostile, lose_fs_and_fault)                                                                  \
