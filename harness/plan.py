@@ -91,7 +91,7 @@ def _options(processes: int, values: int, min_time: float) -> tuple[str, ...]:
 
 PRESETS = {
     "smoke": Preset(
-        summary="Does it work? Under a minute; its numbers are rough.",
+        summary="Does it work? About a minute; its numbers are rough.",
         contents=("random",),
         sizes=(1 << 16,),
         pyperf=_options(2, 2, 0.005),
@@ -383,8 +383,8 @@ _CALIBRATION = 6  # values' worth of time that finding the number of loops takes
 
 
 # Emulated seconds of the host: a boot is shared; a cell forks, checks its result, counts batches.
-_EMULATED_START = 0.5
-_EMULATED_PER_BYTE = 3e-6
+_EMULATED_START = 0.4
+_EMULATED_PER_BYTE = 1e-6
 
 
 def _emulated_seconds(cell: Cell) -> float:

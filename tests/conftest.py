@@ -57,10 +57,11 @@ def resources() -> Callable[[], Resources]:
 
     def now() -> Resources:
         gc.collect()
+        memory = process.memory_info()
         return Resources(
             len(list(Path("/proc/self/fd").iterdir())),
             len(process.children(recursive=True)),
-            process.memory_info().rss,
+            memory.rss - memory.shared,  # pages of files come and go with what is looked up
         )
 
     return now

@@ -25,7 +25,7 @@ class Functions:
 
 
 class Resources(NamedTuple):
-    """What this process holds: open descriptors, child processes, resident memory in bytes."""
+    """What this process holds: open descriptors, child processes, resident memory of its own in bytes."""
 
     descriptors: int
     children: int

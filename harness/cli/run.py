@@ -39,7 +39,7 @@ def _obstacle() -> str:
     epilog="""\b
 Examples:
   isobench run                              every figure, a few sizes, a few minutes
-  isobench run --preset smoke               does it work? under a minute
+  isobench run --preset smoke               does it work? about a minute
   isobench run --preset paper               all sizes of the paper, rigorously
   isobench run --backend none --backend sandcrust-pipe --workload switch
   isobench run -- --rigorous --affinity=1   options of pyperf

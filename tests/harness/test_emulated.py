@@ -58,7 +58,7 @@ def test_icount_counts_the_same_instructions_twice(machine: emulated.Kernel) -> 
     command = bounds._standalone("direct", 100_000, batches=4)
     assert emulated.run(command, kernel=machine, icount=True, stdout=out) == 0
     counts = [int(line) for line in out.getvalue().split()]
-    assert max(counts) / min(counts) < 1.01  # a timer's tick may fall into one
+    assert max(counts) / min(counts) < 1.02  # a timer's tick may fall into one
     assert 15 < min(counts) / 100_000 < 25
 
 
