@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SAME_HOST = ("host", "cpu", "architecture", "kernel")
 
 # What pyperf notes of a process that says where it ran and nothing of how fast.
-_PRIVATE = ("command", "hostname", "python_executable", "python_cflags")
+_PRIVATE = ("command", "hostname", "python_executable", "python_cflags", "python_config_args")
 
 
 class Progress(Protocol):

@@ -25,7 +25,10 @@ class Functions:
 
 
 class Resources(NamedTuple):
-    """What this process holds: open descriptors, child processes, resident memory of its own in bytes."""
+    """What this process holds: open descriptors, child processes, resident memory of its own.
+
+    Memory is in bytes.
+    """
 
     descriptors: int
     children: int

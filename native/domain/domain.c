@@ -278,6 +278,17 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
     if (thread == NULL) {
         return ISO_SYSTEM_ERROR;
     }
+    if (thread_of_stack((uintptr_t)__builtin_frame_address(0)) == NULL) {
+        /* Not from a signal's handler. If one was running, or a call, it left by siglongjmp(). */
+        thread->in_handler = false;
+        if (domain->thread == thread && domain->gate->caller_rsp != 0) {
+            domain->gate->caller_rsp = 0;
+            if (!domain_discard(domain)) {
+                refused(fault, "discarding a domain's memory");
+                return ISO_SYSTEM_ERROR;
+            }
+        }
+    }
     if (thread->in_handler || domain->gate->caller_rsp != 0) {
         return ISO_BUSY;
     }

@@ -174,6 +174,31 @@ TEST(the_callers_own_faults_are_its_handlers)
     }
 }
 
+TEST(a_handler_that_leaves_foreign_code_by_longjmp_ends_its_call)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_domain};
+    struct box other = {.mechanism = &iso_domain};
+    open_box(&box);
+    open_box(&other);
+    CHECK_WORKS(&box);
+    struct sigaction action = {.sa_handler = jump_back};
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    for (volatile int i = 0; i < 20; i++) {
+        struct itimerval soon = {.it_value = {.tv_usec = 5000}};
+        if (sigsetjmp(back, 1) == 0) {
+            CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+            call(&box, hostile_loop, NULL, 0);
+            CHECK(false);
+        }
+        CHECK_WORKS(&other);
+        CHECK_WORKS(&box);
+        CHECK_EQUAL(call_number(&box, hostile_write, 0).status, ISO_VIOLATION);
+    }
+    close_box(&other);
+    close_box(&box);
+}
+
 TEST(without_a_handler_the_callers_fault_still_kills)
 {
     need_protection_keys();
