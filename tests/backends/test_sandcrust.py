@@ -56,8 +56,11 @@ def test_10000_violations_in_a_row_leave_nothing_behind(
         def violate(times: int) -> None:
             for i in range(times):
                 function, data, options = kinds[i % len(kinds)]
-                with pytest.raises(ViolationError):
+                try:  # pytest.raises keeps more than a violation does
                     sandbox.call(function, data, **options)
+                except ViolationError:
+                    continue
+                pytest.fail(f"{function.symbol} was no violation")
 
         violate(200)
         before = resources()
@@ -66,7 +69,9 @@ def test_10000_violations_in_a_row_leave_nothing_behind(
         after = resources()
     assert after.descriptors <= before.descriptors + 4  # the child that is alive now
     assert after.children <= before.children + 1
-    assert after.memory - before.memory < 1 << 20
+    # Python's own heap grows once by 1.9 MB, after 1,500 violations as after 10,000; the same test
+    # in C (endurance.c) has a bound of 256 KiB.
+    assert after.memory - before.memory < 4 << 20
 
 
 def test_without_respawn_a_violation_ends_the_sandbox(
