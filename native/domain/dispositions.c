@@ -7,12 +7,20 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
 
 /* ---- the program's actions ---- */
 
@@ -25,6 +33,22 @@ static struct {
     atomic_uint current;
     atomic_bool taken; /* the kernel has the runtime's handler */
 } actions[SIGNAL_COUNT];
+
+/* glibc's own: cancelling a thread, and changing all threads' user. */
+enum { CANCEL = 32, CHANGE_OF_USER = 33 };
+
+static bool is_the_c_librarys(int number)
+{
+    return number == CANCEL || number == CHANGE_OF_USER;
+}
+
+/* As the kernel takes it. */
+struct kernel_sigaction {
+    void (*handler)(int, siginfo_t *, void *);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
 
 static int deadline_number;
 
@@ -50,11 +74,38 @@ static bool has_handler(const struct sigaction *action)
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
 }
 
+/* What is left of a mask that the program asks for, in a thread that uses domains. */
+static sigset_t without_needed(const sigset_t *wanted_mask)
+{
+    sigset_t mask = *wanted_mask;
+    for (int number = 1; number < SIGNAL_COUNT; number++) {
+        if (is_needed_signal(number) || number == deadline_number) {
+            sigdelset(&mask, number);
+        }
+    }
+    return mask;
+}
+
+void unblock_needed_signals(void)
+{
+    sigset_t all, needed;
+    sigfillset(&all);
+    sigset_t others = without_needed(&all);
+    sigemptyset(&needed);
+    for (int number = 1; number < SIGNAL_COUNT; number++) {
+        if (sigismember(&all, number) == 1 && sigismember(&others, number) == 0) {
+            sigaddset(&needed, number);
+        }
+    }
+    sigprocmask(SIG_UNBLOCK, &needed, NULL);
+}
+
 /* Has the kernel call the runtime for a signal, in the way that the program's action asks for. */
 static bool take(int number, const struct sigaction *action)
 {
     struct sigaction ours = *action;
     ours.sa_sigaction = (void (*)(int, siginfo_t *, void *))gate_signal_entry;
+    ours.sa_mask = without_needed(&action->sa_mask);
     if (is_fault_signal(number) || number == deadline_number) {
         sigemptyset(&ours.sa_mask);
         ours.sa_flags = SA_NODEFER;
@@ -75,6 +126,16 @@ static bool take(int number, const struct sigaction *action)
 }
 
 /* ---- acting ---- */
+
+static bool blocks_needed(const sigset_t *mask)
+{
+    for (int number = 1; number < SIGNAL_COUNT; number++) {
+        if ((is_needed_signal(number) || number == deadline_number) && sigismember(mask, number)) {
+            return true;
+        }
+    }
+    return false;
+}
 
 sigset_t interrupted_mask(const ucontext_t *context)
 {
@@ -117,6 +178,10 @@ void dispositions_act(int number, siginfo_t *info, ucontext_t *context)
     }
     sigorset(&mask, &mask, &interrupted);
     bool masks = is_fault_signal(number) || signal_stack_key > 0; /* or else it has */
+    if (thread_self != &thread_nobody) {
+        mask = without_needed(&mask);
+        masks = masks || blocks_needed(&interrupted); /* sigsuspend() and the like */
+    }
     if (masks) {
         sigprocmask(SIG_SETMASK, &mask, &before);
     }
@@ -134,7 +199,8 @@ void dispositions_act(int number, siginfo_t *info, ucontext_t *context)
 
 static int program_sigaction(int number, const struct sigaction *action, struct sigaction *before)
 {
-    if (number <= 0 || number >= SIGNAL_COUNT || number == SIGKILL || number == SIGSTOP) {
+    if (number <= 0 || number >= SIGNAL_COUNT || number == SIGKILL || number == SIGSTOP ||
+        is_the_c_librarys(number)) {
         return sigaction(number, action, before); /* which says what is wrong */
     }
     if (number == deadline_number) {
@@ -178,13 +244,43 @@ static int program_sigaltstack(const stack_t *stack, stack_t *before)
     if (thread == &thread_nobody) {
         return sigaltstack(stack, before);
     }
-    if (before != NULL) {
-        *before = thread->user_stack;
-    }
+    stack_t now = thread->user_stack;
     if (stack != NULL) {
-        thread->user_stack = *stack;
+        stack_t wanted_stack = *stack;
+        int mode = wanted_stack.ss_flags & ~SS_AUTODISARM;
+        if (mode != 0 && mode != SS_ONSTACK && mode != SS_DISABLE) {
+            errno = EINVAL;
+            return -1;
+        }
+        if (mode != SS_DISABLE && wanted_stack.ss_size < getauxval(AT_MINSIGSTKSZ)) {
+            errno = ENOMEM;
+            return -1;
+        }
+        thread->user_stack = mode == SS_DISABLE ? (stack_t){.ss_flags = SS_DISABLE} : wanted_stack;
+    }
+    if (before != NULL) {
+        *before = now;
     }
     return 0;
+}
+
+/* Faults and time limits come through in a thread that uses domains. */
+static int program_pthread_sigmask(int how, const sigset_t *set, sigset_t *before)
+{
+    if (thread_self == &thread_nobody || set == NULL || how == SIG_UNBLOCK) {
+        return pthread_sigmask(how, set, before);
+    }
+    sigset_t mask = without_needed(set);
+    return pthread_sigmask(how, &mask, before);
+}
+
+static int program_sigprocmask(int how, const sigset_t *set, sigset_t *before)
+{
+    int error = program_pthread_sigmask(how, set, before);
+    if (error != 0) {
+        errno = error;
+    }
+    return error == 0 ? 0 : -1;
 }
 
 #define FUNCTION(pointer) ((void (*)(void))(pointer))
@@ -193,9 +289,13 @@ static const struct {
     const char *name;
     void (*function)(void);
 } REPLACED[] = {
-    {"sigaction", FUNCTION(program_sigaction)},     {"__sigaction", FUNCTION(program_sigaction)},
-    {"signal", FUNCTION(program_signal)},           {"bsd_signal", FUNCTION(program_signal)},
+    {"sigaction", FUNCTION(program_sigaction)},
+    {"__sigaction", FUNCTION(program_sigaction)},
+    {"signal", FUNCTION(program_signal)},
+    {"bsd_signal", FUNCTION(program_signal)},
     {"sigaltstack", FUNCTION(program_sigaltstack)},
+    {"sigprocmask", FUNCTION(program_sigprocmask)},
+    {"pthread_sigmask", FUNCTION(program_pthread_sigmask)},
 };
 
 static bool replace(void *context, const char *name, void **slot)
@@ -254,13 +354,53 @@ static bool choose_deadline_signal(struct iso_fault *fault)
     return refused(fault, "finding a real-time signal without a handler");
 }
 
+static void *nothing(void *argument)
+{
+    return argument;
+}
+
+/* glibc has a handler of its own for a change of user that is to reach all threads, unknown to
+ * sigaction(), and installs it with a program's first thread: this one. */
+static bool adopt_change_of_user(struct iso_fault *fault)
+{
+    struct kernel_sigaction theirs;
+    pthread_t thread;
+    if (atomic_load(&actions[CHANGE_OF_USER].taken)) {
+        return true;
+    }
+    int error = pthread_create(&thread, NULL, nothing, NULL);
+    if (error != 0) {
+        errno = error;
+        return refused(fault, "pthread_create");
+    }
+    pthread_join(thread, NULL);
+    if (syscall(SYS_rt_sigaction, CHANGE_OF_USER, NULL, &theirs, sizeof(theirs.mask)) != 0) {
+        return refused(fault, "rt_sigaction");
+    }
+    if (theirs.handler == NULL) {
+        return true; /* another C library's way */
+    }
+    struct sigaction action = {.sa_sigaction = theirs.handler, .sa_flags = (int)theirs.flags};
+    want(CHANGE_OF_USER, &action);
+    theirs.handler = (void (*)(int, siginfo_t *, void *))gate_signal_entry;
+    theirs.flags |= SA_SIGINFO | SA_ONSTACK;
+    if (signal_stack_key > 0) {
+        theirs.mask = UINT64_MAX;
+    }
+    if (syscall(SYS_rt_sigaction, CHANGE_OF_USER, &theirs, NULL, sizeof(theirs.mask)) != 0) {
+        return refused(fault, "rt_sigaction");
+    }
+    atomic_store(&actions[CHANGE_OF_USER].taken, true);
+    return true;
+}
+
 static bool adopt_handlers(struct iso_fault *fault)
 {
     for (int number = 1; number < SIGNAL_COUNT; number++) {
         struct sigaction action;
-        if (number == SIGKILL || number == SIGSTOP || number == 32 || number == 33 ||
+        if (number == SIGKILL || number == SIGSTOP || is_the_c_librarys(number) ||
             number == deadline_number) {
-            continue; /* 32 and 33 are glibc's own */
+            continue;
         }
         if (sigaction(number, NULL, &action) != 0) {
             return refused(fault, "sigaction");
@@ -280,5 +420,6 @@ bool dispositions_adopt(struct iso_fault *fault)
     }
     bool done = true;
     dl_iterate_phdr(replace_in, &done);
-    return (done || refused(fault, "patching a global offset table")) && adopt_handlers(fault);
+    return (done || refused(fault, "patching a global offset table")) && adopt_handlers(fault) &&
+           adopt_change_of_user(fault);
 }

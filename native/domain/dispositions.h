@@ -18,6 +18,16 @@ static inline bool is_fault_signal(int number)
            number == SIGABRT || number == SIGSYS || number == SIGTRAP;
 }
 
+/* Whom the kernel kills that blocks one of these, when it comes: they are never blocked in threads
+ * that use domains, whatever the program asks for. */
+static inline bool is_needed_signal(int number)
+{
+    return is_fault_signal(number) && number != SIGABRT;
+}
+
+/* Unblocks these, and the signal of time limits, in the calling thread. */
+void unblock_needed_signals(void);
+
 /* Takes over the handlers there are, and chooses the signal for time limits. False: *fault. */
 bool dispositions_adopt(struct iso_fault *fault);
 

@@ -54,12 +54,15 @@ static void in_child(void)
         if (!domain->in_use) {
             continue;
         }
-        bool others = domain->gate->caller_rsp != 0 && domain->thread != thread_self;
+        if (domain->gate->caller_rsp != 0 && domain->thread == thread_self) {
+            continue; /* a signal's handler forks in the middle of a call, which goes on in both */
+        }
+        bool others = domain->gate->caller_rsp != 0;
         domain_unbind(domain);
         if (others) {
             domain->gate->caller_rsp = 0;
             write_pkru(PKRU_ALL);
-            domain_discard(domain);
+            domain_discard(domain, true);
         }
     }
     threads_after_fork();
@@ -283,7 +286,7 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
         thread->in_handler = false;
         if (domain->thread == thread && domain->gate->caller_rsp != 0) {
             domain->gate->caller_rsp = 0;
-            if (!domain_discard(domain)) {
+            if (!domain_discard(domain, true)) {
                 refused(fault, "discarding a domain's memory");
                 return ISO_SYSTEM_ERROR;
             }
@@ -309,9 +312,9 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
     return ISO_OK;
 }
 
-bool domain_discard(struct domain *domain)
+bool domain_discard(struct domain *domain, bool readable)
 {
-    if (!region_discard(&domain->region)) {
+    if (!region_discard(&domain->region, readable)) {
         return false;
     }
     tracked_restore(&domain->tls);

@@ -60,8 +60,8 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault);
 void domain_unbind(struct domain *domain);
 
 /* After a violation: an empty heap, an empty stack, libraries and thread-local storage as when
- * opened. False with errno. */
-bool domain_discard(struct domain *domain);
+ * opened. `readable`: somebody may be reading results in the heap. False with errno. */
+bool domain_discard(struct domain *domain, bool readable);
 
 /* The calling thread's thread ends: nothing is bound to it any more. */
 void domains_forget_thread(const struct thread *thread);

@@ -91,7 +91,11 @@ gate_code_rewind:
     wrgsbase %rax
     movq $0, STATE(GATE_CALLER_RSP)
     ldmxcsr STATE(GATE_MXCSR)
-    emms                                /* a full x87 stack would turn the next value into NaN */
+    fnstsw %ax                          /* does not wait for exceptions, as EMMS and FLDCW do: one */
+    test %al, %al                       /* that is pending would be raised here, in the process */
+    jz 1f
+    fnclex
+1:  emms                                /* a full x87 stack would turn the next value into NaN */
     fldcw STATE(GATE_FPU_CONTROL)
     pop %rbp
     ret

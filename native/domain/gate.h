@@ -38,9 +38,10 @@
 #define GATE_EXIT 128
 
 /* Each thread that uses domains has a slot: its signal stack, then its state, which begins with
- * the two flags. */
-#define THREAD_SLOT 0x40000
-#define SIGNAL_STACK 0x20000
+ * the two flags. Handlers of the program's that expect the stack that they interrupt run on it,
+ * too: each half of it is long, and costs what is used of it. */
+#define THREAD_SLOT 0x800000
+#define SIGNAL_STACK 0x400000
 
 /* What a call through a gate returns after a rewind; a function's own result is 32 bits wide. */
 #define GATE_REWOUND (-1)

@@ -130,6 +130,8 @@ static bool keep_view(struct iso_sandbox *sandbox, uint8_t *data, bool stale);
 static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox,
                                                      struct iso_fault *fault)
 {
+    /* The caller may go on reading them, though not what they were. */
+    bool has_views = sandbox->view_count != 0 || sandbox->view != NULL;
     for (size_t i = 0; i < sandbox->view_count; i++) {
         sandbox->views[i].stale = true;
     }
@@ -141,7 +143,7 @@ static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox
         sandbox->dead = true;
         domain_unbind(sandbox->domain); /* so that the next call looks */
     }
-    if (!domain_discard(sandbox->domain)) {
+    if (!domain_discard(sandbox->domain, has_views)) {
         sandbox->dead = true;
         domain_unbind(sandbox->domain);
         fault->system_errno = errno;

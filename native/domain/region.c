@@ -78,13 +78,17 @@ bool region_grow(struct region *region, uintptr_t address)
     return false;
 }
 
-static bool give_back(uint8_t *begin, const uint8_t *end)
+static bool empty(uint8_t *begin, const uint8_t *end)
 {
-    size_t length = (size_t)(end - begin);
-    return madvise(begin, length, MADV_DONTNEED) == 0 && mprotect(begin, length, PROT_NONE) == 0;
+    return madvise(begin, (size_t)(end - begin), MADV_DONTNEED) == 0;
 }
 
-bool region_discard(struct region *region)
+static bool give_back(uint8_t *begin, const uint8_t *end)
+{
+    return empty(begin, end) && mprotect(begin, (size_t)(end - begin), PROT_NONE) == 0;
+}
+
+bool region_discard(struct region *region, bool readable)
 {
     uint8_t *top = region->base + STACK_TOP_OFFSET;
     uint8_t *stack_low = top - STACK_INITIAL;
@@ -95,6 +99,9 @@ bool region_discard(struct region *region)
         region->stack_low = stack_low;
     }
     uint8_t *heap_end = top + HEAP_INITIAL;
+    if (region->heap_end > heap_end && readable) {
+        return empty(heap_end, region->heap_end);
+    }
     if (region->heap_end > heap_end) {
         if (!give_back(heap_end, region->heap_end)) {
             return false;

@@ -57,8 +57,9 @@ bool region_open(struct region *region, unsigned number, int key);
 /* Extends stack or heap to a faulting address. False: the address is in neither, or no memory. */
 bool region_grow(struct region *region, uintptr_t address);
 
-/* Gives back what stack and heap grew. False with errno. */
-bool region_discard(struct region *region);
+/* Gives back what stack and heap grew; `readable`: what the heap grew can still be read, as zeros.
+ * False with errno. */
+bool region_discard(struct region *region, bool readable);
 
 /* Gives the slot's memory back. */
 bool region_close(struct region *region);

@@ -24,7 +24,6 @@
 #include <immintrin.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -155,9 +154,10 @@ static void describe(struct iso_fault *fault, const struct domain *domain, int n
 }
 
 static _Noreturn void rewind_call(struct thread *thread, struct domain *domain,
-                                  const ucontext_t *context)
+                                  const ucontext_t *context, int number)
 {
-    if (signal_stack_key > 0) { /* the handler has masked all */
+    /* The kernel has masked what the program's action says, or all. */
+    if (signal_stack_key > 0 || !(is_fault_signal(number) || number == deadline_signal())) {
         sigset_t mask = interrupted_mask(context);
         sigprocmask(SIG_SETMASK, &mask, NULL);
     }
@@ -165,13 +165,6 @@ static _Noreturn void rewind_call(struct thread *thread, struct domain *domain,
      * next rewind; there is nobody to tell who could do better. */
     thread_arm_stack(thread, (uintptr_t)__builtin_frame_address(0));
     gate_rewind(gate_code(domain->number, gate_code_rewind), domain->gate->caller_rsp);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
 /* ---- signals inside ---- */
@@ -231,20 +224,22 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
             return;
         }
         describe(&thread->fault, domain, number, info, context);
-        rewind_call(thread, domain, context);
+        rewind_call(thread, domain, context, number);
     }
-    if (number == deadline_signal() && info->si_code == SI_TIMER) {
-        if (thread->deadline_ns != 0 && now_ns() >= thread->deadline_ns) {
-            thread->fault = (struct iso_fault){
-                .violation = ISO_VIOLATION_TIMEOUT, .exit_code = -1, .instruction = instruction};
-            rewind_call(thread, domain, context);
-        }
-    } else {
+    if (number != deadline_signal()) {
         thread->domain = NULL; /* a call from the program's handler is to find out */
         thread->in_handler = true;
+        thread_hold_deadline(thread);
         act(thread, number, info, context);
+        thread_resume_deadline(thread);
         thread->in_handler = false;
         thread->domain = domain;
+    }
+    /* Without a timer, the handler has forked, and there was none to be had. */
+    if (thread_is_late(thread) || (thread->deadline_ns != 0 && !thread->has_timer)) {
+        thread->fault = (struct iso_fault){
+            .violation = ISO_VIOLATION_TIMEOUT, .exit_code = -1, .instruction = instruction};
+        rewind_call(thread, domain, context, number);
     }
     /* The gate's own instructions between setting the flag and changing the rights: those come
      * back as the process, and on the way in set the flag again. */

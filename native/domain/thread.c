@@ -1,5 +1,6 @@
 #include "thread.h"
 
+#include "dispositions.h"
 #include "domain.h"
 #include "keys.h"
 #include "signals.h"
@@ -240,6 +241,7 @@ struct thread *thread_attach(struct iso_fault *fault)
         thread->tid = (int)syscall(SYS_gettid);
         thread->fs = _readfsbase_u64();
         thread->gs = _readgsbase_u64();
+        unblock_needed_signals();
         thread->user_stack = before;
         int error = pthread_setspecific(at_thread_end, thread);
         if (error != 0) {
@@ -280,46 +282,86 @@ static void detach(void *argument)
     give_slot_back(thread_stack(thread));
 }
 
+static bool arm_dispatch(struct thread *thread)
+{
+    thread->dispatch_armed =
+        prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &thread->refuse_flag) == 0;
+    return thread->dispatch_armed;
+}
+
 bool thread_arm_dispatch(struct thread *thread, struct iso_fault *fault)
 {
-    if (thread->dispatch_armed) {
-        return true;
-    }
-    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &thread->refuse_flag) != 0) {
-        return refused(fault, "prctl(PR_SET_SYSCALL_USER_DISPATCH), which needs Linux 5.11");
-    }
-    thread->dispatch_armed = true;
-    return true;
+    return thread->dispatch_armed || arm_dispatch(thread) ||
+           refused(fault, "prctl(PR_SET_SYSCALL_USER_DISPATCH), which needs Linux 5.11");
 }
 
 /* ---- time limits ---- */
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static bool create_timer(struct thread *thread)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = deadline_signal()};
+    event._sigev_un._tid = thread->tid;
+    thread->has_timer = timer_create(CLOCK_MONOTONIC, &event, &thread->timer) == 0;
+    return thread->has_timer;
+}
+
+/* `nanoseconds` from now; 0: off. */
+static bool set_timer(const struct thread *thread, uint64_t nanoseconds)
+{
+    const struct itimerspec limit = {.it_value = {.tv_sec = (time_t)(nanoseconds / 1000000000U),
+                                                  .tv_nsec = (long)(nanoseconds % 1000000000U)}};
+    return timer_settime(thread->timer, 0, &limit, NULL) == 0;
+}
+
 bool thread_set_deadline(struct thread *thread, uint64_t nanoseconds, struct iso_fault *fault)
 {
-    if (!thread->has_timer) {
-        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = deadline_signal()};
-        event._sigev_un._tid = thread->tid;
-        if (timer_create(CLOCK_MONOTONIC, &event, &thread->timer) != 0) {
-            return refused(fault, "timer_create");
-        }
-        thread->has_timer = true;
+    if (!thread->has_timer && !create_timer(thread)) {
+        return refused(fault, "timer_create");
     }
-    struct itimerspec limit = {.it_value = {.tv_sec = (time_t)(nanoseconds / 1000000000U),
-                                            .tv_nsec = (long)(nanoseconds % 1000000000U)}};
+    thread->deadline_held = false;
     thread->deadline_ns = 0;
     if (nanoseconds != 0) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        thread->deadline_ns =
-            (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec + nanoseconds;
+        uint64_t now = now_ns();
+        thread->deadline_ns = nanoseconds < UINT64_MAX - now ? now + nanoseconds : UINT64_MAX;
     }
-    return timer_settime(thread->timer, 0, &limit, NULL) == 0 || refused(fault, "timer_settime");
+    return set_timer(thread, nanoseconds) || refused(fault, "timer_settime");
 }
 
 void thread_repeat_deadline(struct thread *thread)
 {
-    const struct itimerspec soon = {.it_value = {.tv_nsec = 200000}};
-    timer_settime(thread->timer, 0, &soon, NULL); /* it was set before, and so can be again */
+    if (!thread->deadline_held) {
+        set_timer(thread, 200000); /* it was set before, and so can be again */
+    }
+}
+
+/* If the handler leaves the call by siglongjmp(), no signal comes that nobody waits for. */
+void thread_hold_deadline(struct thread *thread)
+{
+    if (thread->deadline_ns != 0) {
+        thread->deadline_held = true;
+        set_timer(thread, 0);
+    }
+}
+
+void thread_resume_deadline(struct thread *thread)
+{
+    if (thread->deadline_ns != 0) {
+        uint64_t now = now_ns();
+        thread->deadline_held = false;
+        set_timer(thread, now < thread->deadline_ns ? thread->deadline_ns - now : 1);
+    }
+}
+
+bool thread_is_late(const struct thread *thread)
+{
+    return thread->deadline_ns != 0 && now_ns() >= thread->deadline_ns;
 }
 
 /* ---- fork ---- */
@@ -342,6 +384,12 @@ void threads_after_fork(void)
     if (thread != &thread_nobody) {
         thread->tid = (int)syscall(SYS_gettid);
         thread->has_timer = false;
-        thread->dispatch_armed = false;
+        /* It may be in the middle of a call, if a signal's handler forks. */
+        if (thread->dispatch_armed && !arm_dispatch(thread)) {
+            __builtin_trap(); /* what worked in the parent: better no process than no wall */
+        }
+        if (thread->deadline_ns != 0) {
+            create_timer(thread); /* if it cannot, the handler ends the call */
+        }
     }
 }

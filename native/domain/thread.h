@@ -27,6 +27,7 @@ struct thread {
     bool attached;
     bool dispatch_armed;
     bool has_timer;
+    bool deadline_held; /* a handler of the program's runs: the timer is off until it returns */
     int tid;
     uint64_t fs, gs;
     struct domain *domain;  /* whose gate is filled in for this thread; NULL: none */
@@ -69,8 +70,13 @@ bool thread_arm_dispatch(struct thread *thread, struct iso_fault *fault);
 /* The timer that ends calls. `nanoseconds` 0 disarms it. */
 bool thread_set_deadline(struct thread *thread, uint64_t nanoseconds, struct iso_fault *fault);
 
-/* Once more, soon. From the signal handler. */
+/* From the signal handler: once more, soon; not until thread_resume_deadline(); when it is due. */
 void thread_repeat_deadline(struct thread *thread);
+void thread_hold_deadline(struct thread *thread);
+void thread_resume_deadline(struct thread *thread);
+
+/* Whether the deadline of the call that is under way has passed. */
+bool thread_is_late(const struct thread *thread);
 
 /* In the child of a fork: only the calling thread is left. */
 void threads_after_fork(void);

@@ -1,6 +1,7 @@
 /* Well-behaved foreign functions that the conformance suite and the examples call. */
 #include "isolation.h"
 
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@ int benign_echo(const uint8_t *input, size_t input_length, struct iso_bytes *out
 int benign_reverse(const uint8_t *input, size_t input_length, struct iso_bytes *output);
 int benign_error(const uint8_t *input, size_t input_length, struct iso_bytes *output);
 int benign_count(const uint8_t *input, size_t input_length, struct iso_bytes *output);
+int benign_throw(const uint8_t *input, size_t input_length, struct iso_bytes *output);
 
 /* The input, as it came. */
 int benign_echo(const uint8_t *input, size_t input_length, struct iso_bytes *output)
@@ -50,4 +52,23 @@ int benign_count(const uint8_t *input, size_t input_length, struct iso_bytes *ou
     (void)input_length;
     calls++;
     return benign_echo((const uint8_t *)&calls, sizeof(calls), output);
+}
+
+/* From a deeper frame. */
+static _Noreturn __attribute__((noinline)) void throw(jmp_buf catcher)
+{
+    volatile uint8_t frame[4096];
+    frame[0] = 7;
+    longjmp(catcher, frame[0]);
+}
+
+/* The input, as it came, by way of setjmp() and longjmp(). */
+int benign_throw(const uint8_t *input, size_t input_length, struct iso_bytes *output)
+{
+    jmp_buf catcher;
+    int value = setjmp(catcher);
+    if (value == 0) {
+        throw(catcher);
+    }
+    return value == 7 ? benign_echo(input, input_length, output) : 1;
 }

@@ -304,6 +304,30 @@ HOSTILE(endless_output) /* a good pointer and no good length */
     return 0;
 }
 
+HOSTILE(use_after_free) /* of blocks that others have by then, and use the allocator on */
+{
+    UNUSED;
+    for (int i = 0; i < 100; i++) {
+        uint8_t *volatile block = malloc(200);
+        free(block);
+        memset(block, 0xee, 200); /* the free list's next is in there */
+        memset(malloc(200), 0, 200);
+        memset(malloc(200), 0, 200);
+    }
+    abort();
+}
+
+HOSTILE(inner_output) /* within a block, where none begins; as many bytes as the input says */
+{
+    uint8_t *block = malloc(64);
+    if (block == NULL) {
+        return 1;
+    }
+    memset(block, 0xff, 64);
+    *output = (struct iso_bytes){block + 24, (size_t)argument(input, input_length)};
+    return 0;
+}
+
 HOSTILE(set_errno) /* and return it */
 {
     errno = (int)argument(input, input_length);
@@ -421,6 +445,61 @@ HOSTILE(system_call) /* whose number is the input, with arguments that do no har
                      : "+a"(result)
                      :
                      : "rdi", "rsi", "rdx", "rcx", "r11", "memory");
+    return 0;
+}
+
+HOSTILE(use_heap_and_call) /* the system, getpid */
+{
+    uint64_t number = 39;
+    int code = hostile_use_heap(input, input_length, output);
+    return code != 0 ? code : hostile_system_call((const uint8_t *)&number, 8, output);
+}
+
+HOSTILE(system_call_with) /* number and six arguments, 8 bytes each */
+{
+    uint64_t words[7] = {0};
+    memcpy(words, input, input_length < sizeof(words) ? input_length : sizeof(words));
+    register uint64_t r10 __asm__("r10") = words[4];
+    register uint64_t r8 __asm__("r8") = words[5];
+    register uint64_t r9 __asm__("r9") = words[6];
+    (void)output;
+    __asm__ volatile("syscall"
+                     : "+a"(words[0])
+                     : "D"(words[1]), "S"(words[2]), "d"(words[3]), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return 0;
+}
+
+HOSTILE(call_with) /* the address and two arguments, 8 bytes each */
+{
+    uint64_t words[3] = {0};
+    memcpy(words, input, input_length < sizeof(words) ? input_length : sizeof(words));
+    union {
+        uintptr_t address;
+        int (*code)(uint64_t, uint64_t);
+    } target = {.address = (uintptr_t)words[0]};
+    (void)output;
+    target.code(words[1], words[2]);
+    return 0;
+}
+
+HOSTILE(pending_fpu_exception) /* which the next x87 instruction that waits would raise */
+{
+    unsigned short control = 0; /* all of them */
+    UNUSED;
+    __asm__ volatile("fninit\n fldcw %0\n fld1\n fldz\n fdivrp %%st, %%st(1)" : : "m"(control));
+    return 0;
+}
+
+HOSTILE(fpu_exception_flags) /* of all exceptions, none of which is raised */
+{
+    struct {
+        uint32_t control, status, tags, others[4];
+    } environment;
+    UNUSED;
+    __asm__ volatile("fninit\n fnstenv %0" : "=m"(environment));
+    environment.status |= 0x3f;
+    __asm__ volatile("fldenv %0" : : "m"(environment));
     return 0;
 }
 

@@ -193,7 +193,8 @@ extern const struct iso_mechanism iso_fork;   /* a forked child for each call */
 extern const struct iso_mechanism iso_floor;  /* no function at all: the two pipes, bare */
 extern const struct iso_mechanism iso_domain; /* a protection key; the result is copied out */
 /* The same, and the result is where the domain wrote it, until release(): it cannot be written by
- * the caller, and the domain's later calls may change it. */
+ * the caller, and the domain's later calls may change it. A thread that has never used a domain
+ * reads it before it hands it to a system call, which would fail with EFAULT. */
 extern const struct iso_mechanism iso_domain_view;
 #pragma GCC visibility pop
 

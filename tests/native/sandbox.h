@@ -17,6 +17,11 @@
     X(hostile, dirty_state)                                                                        \
     X(hostile, lose_fs_and_fault)                                                                  \
     X(hostile, system_call)                                                                        \
+    X(hostile, use_heap_and_call)                                                                  \
+    X(hostile, system_call_with)                                                                   \
+    X(hostile, call_with)                                                                          \
+    X(hostile, pending_fpu_exception)                                                              \
+    X(hostile, fpu_exception_flags)                                                                \
     X(hostile, old_system_call)
 #else
 #define MACHINE_FUNCTIONS(X)
@@ -27,6 +32,7 @@
     X(benign, reverse)                                                                             \
     X(benign, error)                                                                               \
     X(benign, count)                                                                               \
+    X(benign, throw)                                                                               \
     X(hostile, write)                                                                              \
     X(hostile, read)                                                                               \
     X(hostile, jump)                                                                               \
@@ -52,6 +58,8 @@
     X(hostile, free_wild)                                                                          \
     X(hostile, wild_output)                                                                        \
     X(hostile, endless_output)                                                                     \
+    X(hostile, use_after_free)                                                                     \
+    X(hostile, inner_output)                                                                       \
     X(hostile, set_errno)                                                                          \
     MACHINE_FUNCTIONS(X)
 
