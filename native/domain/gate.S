@@ -91,11 +91,8 @@ gate_code_rewind:
     wrgsbase %rax
     movq $0, STATE(GATE_CALLER_RSP)
     ldmxcsr STATE(GATE_MXCSR)
-    fnstsw %ax                          /* does not wait for exceptions, as EMMS and FLDCW do: one */
-    test %al, %al                       /* that is pending would be raised here, in the process */
-    jz 1f
-    fnclex
-1:  emms                                /* a full x87 stack would turn the next value into NaN */
+    emms                                /* a full x87 stack would turn the next value into NaN; an */
+                                        /* exception pending in it is raised here, and forgotten */
     fldcw STATE(GATE_FPU_CONTROL)
     pop %rbp
     ret

@@ -89,3 +89,13 @@ TEST(so_does_an_ordinary_fault)
 {
     check_after(hostile_write, ISO_VIOLATION);
 }
+
+TEST(so_does_a_pending_fpu_exception)
+{
+    check_after(hostile_pending_fpu_exception, ISO_OK);
+}
+
+TEST(so_do_flags_of_fpu_exceptions)
+{
+    check_after(hostile_fpu_exception_flags, ISO_OK);
+}
