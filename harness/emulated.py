@@ -43,8 +43,12 @@ _META_PACKAGES = {
 _CPU = "max,-erms,-fsrm"
 # sleep=off: idle time passes at once. shift=0: an instruction takes 2^0 ns.
 _ICOUNT = "-icount shift=0,sleep=off"
-# Fixed layouts: with random ones, the interpreter's own counts vary by 3 %.
-_APPEND = "tsc=reliable clocksource=tsc nokaslr norandmaps random.trust_cpu=off"
+# Fixed layouts: with random ones, the interpreter's own counts vary by 3 %. No huge pages: the
+# kernel makes them when it likes, and is counted doing so.
+_APPEND = (
+    "tsc=reliable clocksource=tsc nokaslr norandmaps random.trust_cpu=off "
+    "transparent_hugepage=never"
+)
 
 _BOOT_LIMIT = 180.0  # seconds for a kernel to boot before its command starts
 

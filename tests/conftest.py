@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,9 @@ def _available(request: pytest.FixtureRequest) -> None:
         pytest.skip(f"{backend.name}: {availability.reason}. {availability.remedy}")
 
 
+PR_SET_THP_DISABLE = 41
+
+
 @pytest.fixture
 def functions() -> Functions:
     return Functions()
@@ -54,6 +58,8 @@ def functions() -> Functions:
 @pytest.fixture
 def resources() -> Callable[[], Resources]:
     process = psutil.Process()
+    # khugepaged fills the gaps of whatever 2 MiB it likes, at a time of its choosing.
+    assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
 
     def now() -> Resources:
         gc.collect()

@@ -395,15 +395,35 @@ def test_what_was_granted_ends_with_the_data_domain(
 # ---- blocked signals ----
 
 
-def test_a_thread_that_blocks_faults_is_told_so(mpk: ProtectionKeys, functions: Functions) -> None:
+def test_a_thread_that_uses_domains_cannot_block_faults(
+    mpk: ProtectionKeys, functions: Functions
+) -> None:
     echo = functions.benign("echo")
     with mpk.open([echo]) as sandbox:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGSEGV])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGSEGV, signal.SIGUSR1])
+        try:
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            assert signal.SIGUSR1 in blocked
+            assert signal.SIGSEGV not in blocked  # a fault would end the process
+            assert sandbox.call(echo, b"x") == b"x"
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_a_thread_that_blocks_faults_past_the_c_library_is_told_so(
+    mpk: ProtectionKeys, functions: Functions
+) -> None:
+    rt_sigprocmask, sig_block, sig_unblock = 14, 0, 1
+    segv = ctypes.c_uint64(1 << (signal.SIGSEGV - 1))
+    libc = ctypes.CDLL(None)
+    echo = functions.benign("echo")
+    with mpk.open([echo]) as sandbox:
+        assert libc.syscall(rt_sigprocmask, sig_block, ctypes.byref(segv), None, 8) == 0
         try:
             with pytest.raises(OSError, match="SIGSEGV"):
                 sandbox.call(echo, b"x")
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            libc.syscall(rt_sigprocmask, sig_unblock, ctypes.byref(segv), None, 8)
         assert sandbox.call(echo, b"x") == b"x"
 
 
