@@ -241,8 +241,9 @@ def run(  # noqa: PLR0913 - what a command runs with
     """
     with tempfile.TemporaryDirectory(prefix="isobench-emulated-") as name:
         exchange = Path(name).resolve()
-        _write_script(exchange, command)
-        machine = _start(exchange, kernel, icount=icount, writable=writable)
+        folders = [folder.resolve() for folder in writable]
+        _write_script(exchange, command, folders)
+        machine = _start(exchange, kernel, icount=icount, writable=folders)
         try:
             streams = {
                 exchange / "stdout": stdout or sys.stdout.buffer,
@@ -255,7 +256,18 @@ def run(  # noqa: PLR0913 - what a command runs with
             machine.wait()
 
 
-def _write_script(exchange: Path, command: Sequence[str]) -> None:
+def _shown() -> list[Path]:
+    """List the folders that the command needs and that lie where the guest has its own."""
+    needed = {Path.cwd().resolve(), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    hidden = tuple(f"{name}/" for name in _HIDDEN)
+    return [folder for folder in sorted(needed) if str(folder).startswith(hidden)]
+
+
+def _is_in_shown(folder: Path) -> bool:
+    return any(folder.is_relative_to(shown) for shown in _shown())
+
+
+def _write_script(exchange: Path, command: Sequence[str], writable: Sequence[Path]) -> None:
     """Write what the guest runs. Output goes to files, for its console is the kernel's as well."""
     environment = {
         "HOME": str(exchange),
@@ -267,8 +279,11 @@ def _write_script(exchange: Path, command: Sequence[str]) -> None:
     }
     assignments = [shlex.quote(f"{name}={value}") for name, value in environment.items()]
     here = shlex.quote(str(exchange))
+    # virtme-ng mounts what is read-only last, over writable folders that lie in it.
+    hidden = [n for n, folder in enumerate(writable) if _is_in_shown(folder)]
+    binds = [f"mount --bind {here}/{n} {shlex.quote(str(writable[n]))}\n" for n in hidden]
     script = f"""\
-cd {shlex.quote(str(Path.cwd()))} || exit
+{"".join(binds)}cd {shlex.quote(str(Path.cwd()))} || exit
 touch {here}/started
 env -i {" ".join(assignments)} {shlex.join(command)} \\
     </dev/null >{here}/stdout 2>{here}/stderr
@@ -283,13 +298,12 @@ def _start(
     exchange: Path, kernel: Kernel, *, icount: bool, writable: Sequence[Path]
 ) -> subprocess.Popen[bytes]:
     vng = Path(sys.executable).parent / "vng"
-    folders = [f"--rwdir={folder.resolve()}" for folder in (exchange, *writable)]
-    shown = {Path.cwd().resolve(), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
-    folders += [
-        f"--rodir={folder}"
-        for folder in sorted(shown)
-        if str(folder).startswith(tuple(f"{hidden}/" for hidden in _HIDDEN))
-    ]
+    folders = [f"--rodir={folder}" for folder in _shown()]
+    folders.append(f"--rwdir={exchange}")
+    for number, folder in enumerate(writable):
+        place = exchange / str(number) if _is_in_shown(folder) else folder
+        place.mkdir(exist_ok=True)
+        folders.append(f"--rwdir={place}={folder}")
     command = [
         *(sys.executable, str(vng), "--run", str(kernel.image), "--disable-kvm", "--verbose"),
         *("--cpus", "1", "--memory", "3G", "--user", "root", *folders),

@@ -78,6 +78,25 @@ bool region_grow(struct region *region, uintptr_t address)
     return false;
 }
 
+uint8_t *region_arguments(struct region *region, size_t size)
+{
+    uint8_t *memory = region->base + ARGUMENTS_OFFSET;
+    if (__builtin_expect(size <= region->arguments, 1)) {
+        return memory;
+    }
+    if (size > ARGUMENTS_MAX) {
+        errno = E2BIG;
+        return NULL;
+    }
+    size_t now = region->arguments;
+    size_t wanted = enough(now == 0 ? 16 * PAGE : now, size, ARGUMENTS_MAX);
+    if (key_protect(memory + now, wanted - now, PROT_READ | PROT_WRITE, region->key) != 0) {
+        return NULL;
+    }
+    region->arguments = wanted;
+    return memory;
+}
+
 static bool empty(uint8_t *begin, const uint8_t *end)
 {
     return madvise(begin, (size_t)(end - begin), MADV_DONTNEED) == 0;

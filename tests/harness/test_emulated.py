@@ -64,8 +64,9 @@ def test_icount_counts_the_same_instructions_twice(machine: emulated.Kernel) -> 
 
 @x86
 def test_the_hosts_files_are_read_only_but_for_those_named(
-    machine: emulated.Kernel, tmp_path: Path
+    machine: emulated.Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # a folder that the guest would otherwise hide
     mine = tmp_path / "mine"
     mine.mkdir()
     out, err = io.BytesIO(), io.BytesIO()
