@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,11 @@ def functions() -> Functions:
 @pytest.fixture
 def resources() -> Callable[[], Resources]:
     process = psutil.Process()
-    # khugepaged fills the gaps of whatever 2 MiB it likes, at a time of its choosing.
+    # Two things that grow by 2 MiB at a time of their choosing: khugepaged fills gaps of the heap,
+    # and Python's table of interned strings makes room for those that came and went.
     assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
+    for number in range(200_000):
+        sys.intern(f"comes and goes {number}")
 
     def now() -> Resources:
         gc.collect()
