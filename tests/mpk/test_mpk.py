@@ -84,14 +84,16 @@ def test_a_time_limit_is_kept_to_the_millisecond(mpk: ProtectionKeys, functions:
     with mpk.open([loop]) as sandbox:
         with contextlib.suppress(ViolationError):
             sandbox.call(loop, timeout=0.001)  # everything is there once
-        took = []
-        for _ in range(5):
+        late = []
+        for _ in range(40):  # a busy host holds the emulated machine up now and then
             begin = time.monotonic()
             with pytest.raises(ViolationError, match="time limit"):
                 sandbox.call(loop, timeout=0.05)
-            took.append(time.monotonic() - begin)
-        assert min(took) >= 0.05
-        assert min(took) < 0.055  # the emulated machine may be held up now and then
+            late.append(time.monotonic() - begin - 0.05)
+            if late[-1] < 0.002:
+                break
+        assert min(late) >= 0
+        assert min(late) < 0.002, late
 
 
 # ---- how many ----
