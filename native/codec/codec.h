@@ -53,6 +53,7 @@ struct codec_type {
 };
 
 extern const struct codec_type codec_bytes_type;
+extern const struct codec_type codec_u8_type;
 
 struct codec_vector {
     void *data;      /* anything when length is 0 */
@@ -72,9 +73,16 @@ enum codec_status {
     CODEC_MALFORMED = 2, /* a tag, a bool, a length or text that no encoder writes */
     CODEC_NO_MEMORY = 3,
     CODEC_TOO_DEEP = 4, /* types nested deeper than CODEC_DEPTH_MAX */
+    CODEC_MISALIGNED =
+        5, /* abomonation: decoding in place needs the buffer aligned as the type is */
 };
 
-enum { CODEC_DEPTH_MAX = 64 };
+enum {
+    CODEC_DEPTH_MAX = 64,
+    /* The longest list of elements without a size. Its length costs nothing to claim, and whoever
+     * goes through the list pays. */
+    CODEC_EMPTY_ELEMENTS_MAX = 1 << 20,
+};
 
 struct codec {
     const char *name; /* "bincode-v1-O2" */
