@@ -3,6 +3,7 @@
 #include "isolation.h"
 
 #include "allocator.h"
+#include "codec.h"
 #include "inputs.h"
 
 /* cffi takes no addresses of constants; it reads these. */
