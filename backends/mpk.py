@@ -6,11 +6,10 @@ SDRaD; what a domain may and may not do is said in native/domain/domain.h.
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backends import protection_keys
 from backends.contract import Availability, Backend, ForeignFunction, Guarantees, Sandbox
 
 if TYPE_CHECKING:
@@ -31,19 +30,7 @@ class ProtectionKeys(Backend):
 
     def availability(self) -> Availability:
         """Need a CPU that has protection keys and a kernel that uses them."""
-        machine = platform.machine()
-        if machine not in ("x86_64", "AMD64"):
-            return Availability.no(
-                f"needs protection keys of x86-64, and this CPU is {machine}",
-                "run it on an x86-64 machine",
-            )
-        if not _has_protection_keys():
-            return Availability.no(
-                "the CPU has no protection keys, or they are hidden from this machine",
-                "`isobench run` measures it in the emulated machine; by hand: isobench emulate",
-                emulated=True,
-            )
-        return Availability.yes()
+        return protection_keys.availability()
 
     def open(self, functions: Sequence[ForeignFunction]) -> Sandbox:
         """Open a domain and load the functions' libraries into it."""
@@ -57,16 +44,6 @@ class ProtectionKeys(Backend):
             views=self.views,
             allow_syscalls=self.allow_syscalls,
         )
-
-
-def _has_protection_keys() -> bool:
-    """Say whether the kernel has switched protection keys on: CPU flag `ospke`."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return "ospke" in flags.split()
 
 
 _REFUSED = Guarantees(

@@ -231,6 +231,79 @@ class DataDomain:
         self.close()
 
 
+class TrustedHeap:
+    """Memory that functions behind PKRU-Safe's gate (backend `pkru-safe`) cannot read or write.
+
+    All of it in a process is under one protection key, which every such call closes. A context
+    manager.
+
+    Args:
+        length: Bytes; as many as make whole pages are there.
+
+    Raises:
+        OSError: There are no protection keys, or all are taken (EAGAIN).
+    """
+
+    def __init__(self, length: int) -> None:
+        self._handle: Any = None
+        handle, fault = ffi.new("struct iso_trusted **"), ffi.new("struct iso_fault *")
+        _require_open(lib.iso_trusted_open(length, handle, fault), fault)
+        self._handle = handle[0]
+
+    def __len__(self) -> int:
+        """Return its length in bytes."""
+        return int(self._open().length)
+
+    @property
+    def address(self) -> int:
+        """Where it lies, as foreign code would be told."""
+        return int(ffi.cast("uintptr_t", self._open().memory))
+
+    def write(self, offset: int, data: BytesLike) -> None:
+        """Copy bytes in.
+
+        Raises:
+            ValueError: They do not lie within it, or it is closed.
+        """
+        with ffi.from_buffer(data) as view:
+            if offset < 0 or not lib.iso_trusted_write(self._open(), offset, view, len(view)):
+                raise self._outside(offset, len(view))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Copy bytes out.
+
+        Raises:
+            ValueError: They do not lie within it, or it is closed.
+        """
+        if offset < 0 or not 0 <= length <= len(self) - offset:
+            raise self._outside(offset, length)
+        data = ffi.new("uint8_t[]", max(length, 1))
+        lib.iso_trusted_read(self._open(), offset, data, length)
+        return bytes(ffi.buffer(data, length))
+
+    def close(self) -> None:
+        """Give the memory back. Closing twice is fine."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            lib.iso_trusted_close(handle)
+
+    def _open(self) -> Any:
+        if self._handle is None:
+            raise ValueError("the trusted heap is closed")
+        return self._handle
+
+    def _outside(self, offset: int, length: int) -> ValueError:
+        return ValueError(f"{length} bytes at {offset} are not within its {len(self)}")
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
 class NativeSandbox(Sandbox):
     """A sandbox of a native mechanism.
 

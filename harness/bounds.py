@@ -193,7 +193,7 @@ def _loops(key: tuple[str, str, int]) -> int:
 def _emulated_commands(folder: Path) -> Iterator[tuple[tuple[str, str, int], list[str]]]:
     faulting = folder / "fault"
     faulting.write_bytes(b"!")
-    for mechanism in ("direct", "domain"):
+    for mechanism in ("direct", "domain", "pkru-safe"):
         key = (mechanism, "foreign_empty", 0)
         yield key, _standalone(mechanism, _loops(key), _BATCHES)
     # With input the function faults; without it does the same work and returns.
@@ -210,9 +210,12 @@ def _emulated_commands(folder: Path) -> Iterator[tuple[tuple[str, str, int], lis
                 yield key, _standalone(mechanism, _loops(key), _BATCHES, operation, file)
 
 
-def _empty_over_baseline() -> float:
-    counts = _emulated_counts()
-    return counts["domain", "foreign_empty", 0] - counts["direct", "foreign_empty", 0]
+def _empty_over_baseline(mechanism: str) -> Callable[[], float]:
+    def difference() -> float:
+        counts = _emulated_counts()
+        return counts[mechanism, "foreign_empty", 0] - counts["direct", "foreign_empty", 0]
+
+    return difference
 
 
 def _snappy_over_baseline() -> float:
@@ -299,7 +302,8 @@ def _timer(sandbox: Any, function: ForeignFunction, data: bytes, loops: int) -> 
 _FIGURES: dict[str, Callable[[], float]] = {
     "syscalls-sandcrust-pipe": _syscalls("pipe"),
     "instructions-none": _instructions("direct"),
-    "instructions-mpk": _empty_over_baseline,
+    "instructions-mpk": _empty_over_baseline("domain"),
+    "instructions-pkru-safe": _empty_over_baseline("pkru-safe"),
     "instructions-mpk-view-snappy": _snappy_over_baseline,
     "instructions-rewind": _rewind,
     "sandcrust-pipe-over-floor": _over_floor,

@@ -22,7 +22,7 @@ from harness import emulated
 
 PROJECT = Path(__file__).parent.parent
 BUILD = PROJECT / "build" / "tests-mpk"
-BACKENDS = ("mpk", "mpk-view", "mpk-nosud")
+BACKENDS = ("mpk", "mpk-view", "mpk-nosud", "pkru-safe")
 
 # The first of them may have to install QEMU and download kernels.
 pytestmark = pytest.mark.timeout(1800)

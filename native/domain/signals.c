@@ -259,14 +259,15 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
 
 /* ---- signals outside ---- */
 
-/* A thread that has never used a domain reads a domain's memory, a result in place: it may. */
+/* A thread that has never used a domain reads a domain's memory, a result in place: it may. It gets
+ * rights to that and no more: it may be in a call that PKRU-Safe's trusted heap is closed to. */
 static bool give_rights(int number, const siginfo_t *info, const ucontext_t *context)
 {
     if (number != SIGSEGV || info->si_code != SEGV_PKUERR || frame_pkru(context) == PKRU_ALL ||
         !domains_have_key((int)info->si_pkey)) {
         return false;
     }
-    frame_set_pkru(context, PKRU_ALL);
+    frame_set_pkru(context, pkru_with(frame_pkru(context), (int)info->si_pkey, KEY_WRITE));
     return true;
 }
 

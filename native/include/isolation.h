@@ -178,6 +178,15 @@ struct iso_data {
 };
 enum iso_rights { ISO_RIGHTS_NONE = 0, ISO_RIGHTS_READ = 1, ISO_RIGHTS_WRITE = 2 };
 
+/*
+ * Memory of the trusted heap, which functions called through iso_pkru_safe can neither read nor
+ * write. All trusted memory of the process is under one key, which every such call closes.
+ */
+struct iso_trusted {
+    uint8_t *memory; /* open to the thread that opened it, and to those that it starts */
+    size_t length;   /* bytes: what was asked for, in whole pages */
+};
+
 #pragma GCC visibility push(default)
 /* Zeroed memory. On failure *data is NULL and *fault says why. */
 enum iso_status iso_data_open(size_t length, struct iso_data **data, struct iso_fault *fault);
@@ -196,6 +205,16 @@ extern const struct iso_mechanism iso_domain; /* a protection key; the result is
  * the caller, and the domain's later calls may change it. A thread that has never used a domain
  * reads it before it hands it to a system call, which would fail with EFAULT. */
 extern const struct iso_mechanism iso_domain_view;
+
+/* Zeroed memory. On failure *heap is NULL and *fault says why. */
+enum iso_status iso_trusted_open(size_t length, struct iso_trusted **heap, struct iso_fault *fault);
+void iso_trusted_close(struct iso_trusted *heap);
+/* From any thread. False: that is not within the heap. */
+bool iso_trusted_write(struct iso_trusted *heap, size_t offset, const void *data, size_t length);
+bool iso_trusted_read(const struct iso_trusted *heap, size_t offset, void *data, size_t length);
+
+/* The caller's stack and heap; the trusted heap closed by its key; a violation ends the process. */
+extern const struct iso_mechanism iso_pkru_safe;
 #pragma GCC visibility pop
 
 #endif

@@ -21,16 +21,17 @@
 
 static int usage(void)
 {
-    fputs("usage: standalone direct|pipe|fork|floor|domain|domain-view LIBRARY FUNCTION LOOPS "
-          "BATCHES [FILE]\n",
+    fputs("usage: standalone direct|pipe|fork|floor|domain|domain-view|pkru-safe LIBRARY FUNCTION "
+          "LOOPS BATCHES [FILE]\n",
           stderr);
     return 2;
 }
 
 static const struct iso_mechanism *find(const char *name)
 {
-    static const struct iso_mechanism *const all[] = {&iso_direct, &iso_pipe,   &iso_fork,
-                                                      &iso_floor,  &iso_domain, &iso_domain_view};
+    static const struct iso_mechanism *const all[] = {&iso_direct,   &iso_pipe,   &iso_fork,
+                                                      &iso_floor,    &iso_domain, &iso_domain_view,
+                                                      &iso_pkru_safe};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (strcmp(all[i]->name, name) == 0) {
             return all[i];

@@ -1,4 +1,4 @@
-"""The C tests of native/domain, which tests/native/test_c_programs.py builds."""
+"""The C tests of protection keys, which tests/native/test_c_programs.py builds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PROGRAMS = PROJECT / "build" / "tests-native-plain" / "tests"
+SUBJECTS = ("domain_", "pkru_safe")
 NAMES = sorted(
     (source.stem, name)
-    for source in (PROJECT / "tests" / "native").glob("domain_*.c")
+    for source in (PROJECT / "tests" / "native").glob("*.c")
+    if source.stem.startswith(SUBJECTS)
     for name in re.findall(r"^TEST\((\w+)\)$", source.read_text(), re.MULTILINE)
 )
 SKIPPED = 77

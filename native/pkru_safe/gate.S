@@ -1,0 +1,126 @@
+/*
+ * Call gates after PKRU-Safe (Kirth et al., EuroSys 2022, section 4), for a reader with the manual
+ * open: Intel SDM volume 2 (RDPKRU, WRPKRU), volume 3 section 4.6.2 (protection keys).
+ *
+ * A gate takes from the thread its rights to one key, the trusted heap's, calls a function on the
+ * same stack, and gives them back. RDPKRU takes ECX = 0 and clears EDX; WRPKRU takes EAX, and
+ * ECX = EDX = 0. Each WRPKRU is followed by a comparison of EAX (ERIM, USENIX Security 2019, section
+ * 4.1): code that jumps to one with rights of its own choosing ends in a trap.
+ *
+ * What the comparison is with:
+ * - on the way in, that the trusted key is closed, from a page that nobody can write; and that
+ *   nothing else is opened, from memory that the called function could write but a domain of
+ *   native/domain could not: these instructions do not lift the walls of others;
+ * - on the way out, the rights that there were, from memory under the trusted key.
+ */
+#include "gate.h"
+
+#define RDPKRU .byte 0x0f, 0x01, 0xee
+#define WRPKRU .byte 0x0f, 0x01, 0xef
+
+    .data
+    .balign 4096
+    .globl pkru_safe_kept, pkru_safe_mask
+    .hidden pkru_safe_kept, pkru_safe_mask
+    .type pkru_safe_kept, @object
+    .size pkru_safe_kept, 4096
+pkru_safe_kept:
+    .fill 1024, 4, 0xffffffff
+    .type pkru_safe_mask, @object
+    .size pkru_safe_mask, 4096
+pkru_safe_mask:
+    .zero 4096
+inside:                                 /* rights during the call */
+    .fill PKRU_SAFE_GATES, 4, 0xffffffff
+
+#define INSIDE inside + N * 4(%rip)
+#define OUTSIDE pkru_safe_kept + N * 4(%rip)
+#define CLOSE pkru_safe_mask(%rip)
+#define KEEP pkru_safe_mask + 4(%rip)
+
+    .text
+    .balign PKRU_SAFE_STRIDE
+    .globl pkru_safe_begin, pkru_safe_commit, pkru_safe_return, pkru_safe_end
+    .hidden pkru_safe_begin, pkru_safe_commit, pkru_safe_return, pkru_safe_end
+
+    .set N, 0
+    .rept PKRU_SAFE_GATES
+    .balign PKRU_SAFE_STRIDE, 0xcc
+
+/* ---- in: rdi, rsi, rdx are the arguments, rcx the function ---- */
+.if N == 0
+pkru_safe_begin:
+.endif
+    .cfi_startproc
+    sub $8, %rsp                        /* the ABI's alignment */
+    .cfi_adjust_cfa_offset 8
+    mov %rcx, %r9                       /* r11 would make a far return within the instruction */
+    mov %rdx, %r10
+    xor %ecx, %ecx
+    RDPKRU
+    test %eax, CLOSE
+    jne 8f                              /* this thread has no rights to the heap */
+    mov %eax, OUTSIDE
+    or CLOSE, %eax
+    mov %eax, INSIDE
+.if N == 0
+pkru_safe_commit:
+.endif
+    WRPKRU
+    cmp INSIDE, %eax
+    jne 9f
+    not %eax
+    test %eax, CLOSE
+    jne 9f
+    mov %r10, %rdx
+    call *%r9
+
+/* ---- out: the result is in eax ---- */
+    mov %eax, %r8d
+    xor %ecx, %ecx
+    RDPKRU
+    and KEEP, %eax
+.if N == 0
+pkru_safe_return:
+.endif
+    WRPKRU
+    cmp OUTSIDE, %eax                   /* a fault, if the heap is not open */
+    jne 9f
+    movl $-1, INSIDE                    /* nobody is inside */
+    movl $-1, OUTSIDE
+    mov %r8d, %eax
+    add $8, %rsp
+    .cfi_adjust_cfa_offset -8
+    ret
+    .cfi_adjust_cfa_offset 8
+8:  mov $PKRU_SAFE_CLOSED, %rax
+    add $8, %rsp
+    .cfi_adjust_cfa_offset -8
+    ret
+    .cfi_adjust_cfa_offset 8
+9:  ud2                                 /* rights that nobody gave */
+    .cfi_endproc
+.if N == 0
+pkru_safe_end:
+.endif
+    .set N, N + 1
+    .endr
+
+/* ---- for threads that have no rights to the heap, outside of the call ----
+ *
+ * There is nothing to compare with. If a domain of native/domain jumps here, the system call ends in
+ * SIGSYS. */
+    .globl pkru_safe_set_rights
+    .hidden pkru_safe_set_rights
+    .type pkru_safe_set_rights, @function
+pkru_safe_set_rights:
+    mov %edi, %eax
+    xor %ecx, %ecx
+    xor %edx, %edx
+    WRPKRU
+    mov $39, %eax                       /* getpid */
+    syscall
+    ret
+    .size pkru_safe_set_rights, . - pkru_safe_set_rights
+
+    .section .note.GNU-stack, "", @progbits
