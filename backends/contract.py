@@ -298,6 +298,7 @@ class Backend(ABC):
             (level `python`).
         default_allocator: Measure with the allocator's defaults instead of the harness's setting,
             which keeps large buffers mapped.
+        standard: Runs that name no backends measure it.
     """
 
     name: str
@@ -310,6 +311,7 @@ class Backend(ABC):
     workloads: frozenset[str] | None = None
     native_loop: bool = False
     default_allocator: bool = False
+    standard: bool = True
 
     def availability(self) -> Availability:
         """Say whether this backend works on this machine. Quick: it is asked for every listing."""

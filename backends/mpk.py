@@ -7,13 +7,13 @@ SDRaD; what a domain may and may not do is said in native/domain/domain.h.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from backends import protection_keys
 from backends.contract import Availability, Backend, ForeignFunction, Guarantees, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,15 @@ class ProtectionKeys(Backend):
     """A domain behind a protection key.
 
     Attributes:
-        views: Results are memoryviews of the domain's memory instead of copies.
+        delivery: How data cross: `copy`: the input is read in place and the result copied out;
+            `view`: results are memoryviews of the domain's memory; `serialised`: both are copied,
+            laid out by the codec.
+        optimisation: The level at which the codec is compiled; empty without one.
         allow_syscalls: Foreign code may make system calls: a weaker wall.
     """
 
-    views: bool = False
+    delivery: Literal["copy", "view", "serialised"] = "copy"
+    optimisation: Literal["", "O0", "O1", "O2", "O3"] = ""
     allow_syscalls: bool = False
 
     def availability(self) -> Availability:
@@ -36,12 +40,17 @@ class ProtectionKeys(Backend):
         """Open a domain and load the functions' libraries into it."""
         from backends import native
 
-        mechanism = native.lib.mechanism_domain_view if self.views else native.lib.mechanism_domain
+        mechanisms = {
+            "copy": native.lib.mechanism_domain,
+            "view": native.lib.mechanism_domain_view,
+            "serialised": native.lib.mechanism_domain_serialised,
+        }
         return native.NativeSandbox(
-            mechanism,
+            mechanisms[self.delivery],
             functions,
             time_limit=self.guarantees.time_limit,
-            views=self.views,
+            views=self.delivery == "view",
+            codec=f"{self.codec}-{self.optimisation}" if self.codec else "",
             allow_syscalls=self.allow_syscalls,
         )
 
@@ -59,35 +68,53 @@ _REFUSED = Guarantees(
 # What makes system calls can end the process, and block the signal of a time limit.
 _ALLOWED = replace(_REFUSED, recovery=False, time_limit=False, syscalls=False)
 
+_PLAIN = ProtectionKeys(
+    name="mpk",
+    summary="A domain behind a protection key; the input in place, the result copied out.",
+    mechanism="mpk",
+    native_loop=True,
+    guarantees=_REFUSED,
+    options={"result": "copy", "syscalls": "refused"},
+)
+_CODECS = ("bincode-v1", "bincode-v2", "abomonation-v1", "abomonation-v2")
+_FIGURE_4 = frozenset(("snappy-compress", "snappy-uncompress"))
+_LEVELS: tuple[Literal["O2", "O0", "O1", "O3"], ...] = ("O2", "O0", "O1", "O3")
 
-def _mpk(
-    name: str, summary: str, *, views: bool = False, allow_syscalls: bool = False
-) -> ProtectionKeys:
-    return ProtectionKeys(
-        name=name,
-        summary=summary,
-        mechanism="mpk",
-        native_loop=True,
-        guarantees=_ALLOWED if allow_syscalls else _REFUSED,
-        options={
-            "result": "view" if views else "copy",
-            "syscalls": "allowed" if allow_syscalls else "refused",
-        },
-        views=views,
-        allow_syscalls=allow_syscalls,
-    )
+
+def _serialised() -> Iterator[ProtectionKeys]:
+    """SDRaD-FFI's way, by each of its codecs; the levels other than -O2 are the paper's Figure 4."""
+    for level in _LEVELS:
+        for codec in _CODECS:
+            compiled = "" if level == "O2" else f", compiled at -{level}"
+            yield replace(
+                _PLAIN,
+                name=f"mpk-{codec}" + ("" if level == "O2" else f"-{level}"),
+                summary=f"SDRaD-FFI's way: a domain; arguments and result by {codec}{compiled}.",
+                codec=codec,
+                options={"result": "serialised", "syscalls": "refused", "optimisation": level},
+                workloads=None if level == "O2" else _FIGURE_4,
+                standard=level == "O2" or codec.startswith("abomonation"),
+                delivery="serialised",
+                optimisation=level,
+            )
 
 
 BACKENDS = (
-    _mpk("mpk", "A domain behind a protection key; the input in place, the result copied out."),
-    _mpk(
-        "mpk-view",
-        "A domain behind a protection key; no copies: the result is a view of its memory.",
-        views=True,
+    _PLAIN,
+    replace(
+        _PLAIN,
+        name="mpk-view",
+        summary="A domain behind a protection key; no copies: the result is a view of its memory.",
+        options={"result": "view", "syscalls": "refused"},
+        delivery="view",
     ),
-    _mpk(
-        "mpk-nosud",
-        "As mpk, but foreign code may make system calls: what refusing them costs.",
+    replace(
+        _PLAIN,
+        name="mpk-nosud",
+        summary="As mpk, but foreign code may make system calls: what refusing them costs.",
+        guarantees=_ALLOWED,
+        options={"result": "copy", "syscalls": "allowed"},
         allow_syscalls=True,
     ),
+    *_serialised(),
 )

@@ -316,6 +316,8 @@ class NativeSandbox(Sandbox):
         max_output_length: A longer result, in bytes, is a violation.
         views: Results are read-only memoryviews of the sandbox's memory. A result is released with
             its last view; the sandbox, when closed, lasts until then.
+        codec: What arguments and results are laid out by, with its level, where the mechanism takes
+            one.
         allow_syscalls: Foreign code may make system calls, where the mechanism can refuse them.
         audit: A `struct iso_audit *`: where outside writes are noted instead of refused.
 
@@ -333,6 +335,7 @@ class NativeSandbox(Sandbox):
         respawn: bool = True,
         max_output_length: int = MAX_OUTPUT_LENGTH,
         views: bool = False,
+        codec: str = "",
         allow_syscalls: bool = False,
         audit: Any = ffi.NULL,
     ) -> None:
@@ -350,12 +353,14 @@ class NativeSandbox(Sandbox):
             else ffi.new("iso_function *[]", [resolve(function) for function in functions])
         )
         self._pin = Pin(placement)
+        codec_name = ffi.new("char[]", codec.encode()) if codec else ffi.NULL
         options = ffi.new(
             "struct iso_options *",
             {
                 "functions": table,
                 "symbols": names.table,
                 "function_count": len(functions),
+                "codec": codec_name,
                 "allow_syscalls": allow_syscalls,
                 "audit": audit,
                 "sandbox_cpu": -1 if self._pin.sandbox_cpu is None else self._pin.sandbox_cpu,

@@ -16,7 +16,7 @@ from backends.contract import Backend
 
 GROUP = "isobench.backends"
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_NAME = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 
 
 class Broken(NamedTuple):
@@ -85,7 +85,7 @@ def _offered(entry: EntryPoint) -> list[Backend]:
         if not isinstance(backend, Backend):
             raise TypeError(f"{backend!r} is not a backends.contract.Backend")
         if not _NAME.fullmatch(backend.name):
-            raise ValueError(f"backend name {backend.name!r}: lower-case letters, digits, dashes")
+            raise ValueError(f"backend name {backend.name!r}: only letters, digits, dashes")
         if backend.kind not in ("wall", "baseline", "reference"):
             raise ValueError(f"backend {backend.name}: kind {backend.kind!r} is none of the three")
     return backends

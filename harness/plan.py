@@ -153,7 +153,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
 
     Args:
         preset: A key of PRESETS.
-        backends: Names; empty for all that are installed.
+        backends: Names; empty for all standard ones that are installed.
         workload_names: Names; empty for all.
         contents: Names; empty for the preset's.
         sizes: Bytes; empty for the preset's.
@@ -176,9 +176,9 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         if not 1 <= size <= 1 << 30:
             raise PlanError(f"size {size}: must be between 1 and {1 << 30} bytes")
     try:
-        wanted = [
-            registry.find(name) for name in dict.fromkeys(backends)
-        ] or registry.all_backends()
+        wanted = [registry.find(name) for name in dict.fromkeys(backends)] or [
+            backend for backend in registry.all_backends() if backend.standard
+        ]
         tasks = [workloads.find(name) for name in workload_names] or list(workloads.WORKLOADS)
     except LookupError as error:
         raise PlanError(str(error)) from error

@@ -38,3 +38,5 @@ const struct iso_mechanism iso_domain = {
     .name = "domain", .loads_libraries = true, .open = absent_open};
 const struct iso_mechanism iso_domain_view = {
     .name = "domain-view", .loads_libraries = true, .open = absent_open};
+const struct iso_mechanism iso_domain_serialised = {
+    .name = "domain-serialised", .loads_libraries = true, .open = absent_open};

@@ -32,6 +32,7 @@ struct heap {
 struct core {
     struct iso_bytes output;
     void *retired; /* a result that the caller is done with, for the next call to free */
+    const struct codec *codec; /* that a call's arguments and result are laid out by, if any */
     struct heap heap;
 };
 

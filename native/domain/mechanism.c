@@ -1,7 +1,9 @@
 /* Domains behind the contract of isolation.h: the input is read where it lies, the result is copied
- * out (iso_domain) or stays where it is (iso_domain_view). */
+ * out (iso_domain) or stays where it is (iso_domain_view); or both are copied by way of a codec
+ * (iso_domain_serialised). */
 #include "domain.h"
 #include "isolation.h"
+#include "serialised.h"
 #include "substitutes.h"
 
 #include "../measure/timed_loop.h"
@@ -16,11 +18,13 @@ struct view {
     bool stale; /* its block went with a discard */
 };
 
+enum delivery { COPY, VIEW, SERIALISED };
+
 struct iso_sandbox {
     struct domain *domain;
+    const struct codec *codec; /* of SERIALISED */
     bool respawn;
     bool dead;
-    bool views_results;
     size_t max_output_length;
     uint8_t *view;      /* the latest result that is not released yet; NULL: none */
     struct view *views; /* the others */
@@ -87,19 +91,28 @@ static enum iso_status fill(struct iso_sandbox *sandbox, const struct iso_option
     return status;
 }
 
-static enum iso_status open_domain(const struct iso_options *options, bool views,
+static enum iso_status open_domain(const struct iso_options *options, enum delivery delivery,
                                    struct iso_sandbox **result, struct iso_fault *fault)
 {
     *result = NULL;
     *fault = (struct iso_fault){.exit_code = -1};
+    const struct codec *codec = NULL;
+    if (delivery == SERIALISED) {
+        codec = options->codec == NULL ? NULL : codec_find(options->codec);
+        if (codec == NULL) {
+            *fault = (struct iso_fault){
+                .exit_code = -1, .system_errno = EINVAL, .what = "a codec of this name"};
+            return ISO_SYSTEM_ERROR;
+        }
+    }
     struct iso_sandbox *sandbox =
         calloc(1, sizeof(*sandbox) + options->function_count * sizeof(sandbox->functions[0]));
     if (sandbox == NULL) {
         *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = "calloc"};
         return ISO_SYSTEM_ERROR;
     }
+    sandbox->codec = codec;
     sandbox->respawn = options->respawn;
-    sandbox->views_results = views;
     sandbox->max_output_length = options->max_output_length;
     sandbox->function_count = options->function_count;
     enum iso_status status = fill(sandbox, options, fault);
@@ -114,13 +127,19 @@ static enum iso_status open_domain(const struct iso_options *options, bool views
 static enum iso_status copy_open(const struct iso_options *options, struct iso_sandbox **sandbox,
                                  struct iso_fault *fault)
 {
-    return open_domain(options, false, sandbox, fault);
+    return open_domain(options, COPY, sandbox, fault);
 }
 
 static enum iso_status view_open(const struct iso_options *options, struct iso_sandbox **sandbox,
                                  struct iso_fault *fault)
 {
-    return open_domain(options, true, sandbox, fault);
+    return open_domain(options, VIEW, sandbox, fault);
+}
+
+static enum iso_status serialised_open(const struct iso_options *options,
+                                       struct iso_sandbox **sandbox, struct iso_fault *fault)
+{
+    return open_domain(options, SERIALISED, sandbox, fault);
 }
 
 /* ---- what goes wrong ---- */
@@ -268,8 +287,36 @@ static inline __attribute__((always_inline)) void copy_release(struct iso_sandbo
     *output = (struct iso_bytes){0};
 }
 
+static inline __attribute__((always_inline)) enum iso_status no_memory(struct iso_reply *reply,
+                                                                       const char *what)
+{
+    reply->fault = (struct iso_fault){.exit_code = -1, .system_errno = ENOMEM, .what = what};
+    return ISO_SYSTEM_ERROR;
+}
+
+/* A result that a codec laid out. The block that it lies in is retired. */
+static enum iso_status take_serialised(struct iso_sandbox *sandbox, uint8_t *data, size_t length,
+                                       struct iso_reply *reply)
+{
+    enum codec_status status = deserialise_output(sandbox->codec, data, length, &reply->output);
+    if (status == CODEC_OK && reply->output.length <= sandbox->max_output_length) {
+        retire(sandbox, data);
+        return ISO_OK;
+    }
+    free(reply->output.data);
+    reply->output = (struct iso_bytes){0};
+    if (status == CODEC_NO_MEMORY) {
+        retire(sandbox, data);
+        return no_memory(reply, "malloc");
+    }
+    return malformed(sandbox,
+                     status == CODEC_OK ? "the result is longer than allowed"
+                                        : "the result is not what its codec writes",
+                     reply);
+}
+
 static inline __attribute__((always_inline)) enum iso_status
-take_result(struct iso_sandbox *sandbox, struct iso_reply *reply, bool view)
+take_result(struct iso_sandbox *sandbox, struct iso_reply *reply, enum delivery delivery)
 {
     struct domain *domain = sandbox->domain;
     /* Read once: what is checked is what is used. */
@@ -281,6 +328,9 @@ take_result(struct iso_sandbox *sandbox, struct iso_reply *reply, bool view)
     if (__builtin_expect(offset >= writable || length > writable - offset, 0)) {
         return malformed(sandbox, "the result does not lie in the domain's heap", reply);
     }
+    if (delivery == SERIALISED) {
+        return take_serialised(sandbox, data, length, reply);
+    }
     if (__builtin_expect(length > sandbox->max_output_length, 0)) {
         return malformed(sandbox, "the result is longer than allowed", reply);
     }
@@ -288,13 +338,11 @@ take_result(struct iso_sandbox *sandbox, struct iso_reply *reply, bool view)
         retire(sandbox, data);
         return ISO_OK;
     }
-    if (view) {
+    if (delivery == VIEW) {
         if (__builtin_expect(sandbox->view != NULL, 0) &&
             !keep_view(sandbox, sandbox->view, false)) {
             retire(sandbox, data);
-            reply->fault =
-                (struct iso_fault){.exit_code = -1, .system_errno = ENOMEM, .what = "realloc"};
-            return ISO_SYSTEM_ERROR;
+            return no_memory(reply, "realloc");
         }
         sandbox->view = data;
         reply->output = (struct iso_bytes){data, length};
@@ -306,28 +354,43 @@ take_result(struct iso_sandbox *sandbox, struct iso_reply *reply, bool view)
         reply->output = (struct iso_bytes){copy, length};
     }
     retire(sandbox, data);
-    if (copy == NULL) {
-        reply->fault =
-            (struct iso_fault){.exit_code = -1, .system_errno = ENOMEM, .what = "malloc"};
-        return ISO_SYSTEM_ERROR;
-    }
-    return ISO_OK;
+    return copy != NULL ? ISO_OK : no_memory(reply, "malloc");
+}
+
+/* What the next call frees first. */
+static inline void *take_retired(struct domain *domain)
+{
+    void *retired = domain->retired;
+    domain->retired = NULL;
+    return retired;
 }
 
 static inline __attribute__((always_inline)) enum iso_status
 call_ready(struct iso_sandbox *sandbox, const struct iso_request *request, struct iso_reply *reply,
-           bool view)
+           enum delivery delivery)
 {
     struct domain *domain = sandbox->domain;
     struct core *core = domain->core;
     void *function = sandbox->functions[request->function];
     int64_t result;
     core->output = (struct iso_bytes){0};
-    if (domain->retired == NULL) {
+    if (delivery == SERIALISED) {
+        size_t length = 0;
+        const uint8_t *arguments = NULL;
+        if (request->input_length != 0) {
+            arguments = serialise_input(domain, sandbox->codec, request, &length, &reply->fault);
+            if (arguments == NULL) {
+                return ISO_SYSTEM_ERROR;
+            }
+        }
+        core->codec = sandbox->codec;
+        core->retired = take_retired(domain);
+        result = domain_enter(domain, arguments, length, core, (uintptr_t)function,
+                              domain_invoke_serialised);
+    } else if (domain->retired == NULL) {
         result = domain_enter(domain, request->input, request->input_length, core, 0, function);
     } else {
-        core->retired = domain->retired;
-        domain->retired = NULL;
+        core->retired = take_retired(domain);
         result = domain_enter(domain, request->input, request->input_length, core,
                               (uintptr_t)function, domain_invoke);
     }
@@ -337,13 +400,14 @@ call_ready(struct iso_sandbox *sandbox, const struct iso_request *request, struc
     if (__builtin_expect(((uintptr_t)core->output.data | core->output.length) == 0, 1)) {
         return ISO_OK;
     }
-    return take_result(sandbox, reply, view);
+    return take_result(sandbox, reply, delivery);
 }
 
 /* The first call of a thread, calls with a time limit, and what cannot be done. */
 static __attribute__((noinline)) enum iso_status call_prepared(struct iso_sandbox *sandbox,
                                                                const struct iso_request *request,
-                                                               struct iso_reply *reply, bool view)
+                                                               struct iso_reply *reply,
+                                                               enum delivery delivery)
 {
     if (sandbox->dead) {
         return ISO_DEAD;
@@ -356,12 +420,12 @@ static __attribute__((noinline)) enum iso_status call_prepared(struct iso_sandbo
         }
     }
     if (request->timeout_ns == 0) {
-        return call_ready(sandbox, request, reply, view);
+        return call_ready(sandbox, request, reply, delivery);
     }
     if (!thread_set_deadline(domain->thread, request->timeout_ns, &reply->fault)) {
         return ISO_SYSTEM_ERROR;
     }
-    enum iso_status status = call_ready(sandbox, request, reply, view);
+    enum iso_status status = call_ready(sandbox, request, reply, delivery);
     struct iso_fault ignored; /* the timer may run out: outside of a call nobody listens */
     thread_set_deadline(domain->thread, 0, &ignored);
     return status;
@@ -370,29 +434,36 @@ static __attribute__((noinline)) enum iso_status call_prepared(struct iso_sandbo
 static inline __attribute__((always_inline)) enum iso_status call(struct iso_sandbox *sandbox,
                                                                   const struct iso_request *request,
                                                                   struct iso_reply *reply,
-                                                                  bool view)
+                                                                  enum delivery delivery)
 {
     reply->output = (struct iso_bytes){0};
     if (__builtin_expect(request->function >= sandbox->function_count, 0)) {
         return ISO_BAD_ARGUMENT;
     }
     if (__builtin_expect(!domain_is_ready(sandbox->domain) || request->timeout_ns != 0, 0)) {
-        return call_prepared(sandbox, request, reply, view);
+        return call_prepared(sandbox, request, reply, delivery);
     }
-    return call_ready(sandbox, request, reply, view);
+    return call_ready(sandbox, request, reply, delivery);
 }
 
 /* Inlined into the timed loops, and called by everybody else. */
 static inline __attribute__((always_inline)) enum iso_status
 copy_call(struct iso_sandbox *sandbox, const struct iso_request *request, struct iso_reply *reply)
 {
-    return call(sandbox, request, reply, false);
+    return call(sandbox, request, reply, COPY);
 }
 
 static inline __attribute__((always_inline)) enum iso_status
 view_call(struct iso_sandbox *sandbox, const struct iso_request *request, struct iso_reply *reply)
 {
-    return call(sandbox, request, reply, true);
+    return call(sandbox, request, reply, VIEW);
+}
+
+static inline __attribute__((always_inline)) enum iso_status
+serialised_call(struct iso_sandbox *sandbox, const struct iso_request *request,
+                struct iso_reply *reply)
+{
+    return call(sandbox, request, reply, SERIALISED);
 }
 
 static enum iso_status copy_loop(struct iso_sandbox *sandbox, const struct iso_request *request,
@@ -405,6 +476,12 @@ static enum iso_status view_loop(struct iso_sandbox *sandbox, const struct iso_r
                                  struct iso_batch *batch)
 {
     return iso_timed_loop(view_call, view_release, sandbox, request, batch);
+}
+
+static enum iso_status serialised_loop(struct iso_sandbox *sandbox,
+                                       const struct iso_request *request, struct iso_batch *batch)
+{
+    return iso_timed_loop(serialised_call, copy_release, sandbox, request, batch);
 }
 
 void iso_data_grant(struct iso_sandbox *sandbox, const struct iso_data *data,
@@ -433,5 +510,15 @@ const struct iso_mechanism iso_domain_view = {
     .call = view_call,
     .release = view_release,
     .loop = view_loop,
+    .close = mechanism_close,
+};
+
+const struct iso_mechanism iso_domain_serialised = {
+    .name = "domain-serialised",
+    .loads_libraries = true,
+    .open = serialised_open,
+    .call = serialised_call,
+    .release = copy_release,
+    .loop = serialised_loop,
     .close = mechanism_close,
 };

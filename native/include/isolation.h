@@ -116,6 +116,7 @@ struct iso_options {
     iso_function *const *functions;   /* borrowed for the time of open(); or, where the */
     const struct iso_symbol *symbols; /* mechanism loads libraries, these */
     size_t function_count;
+    const char *codec;        /* of iso_domain_serialised: a name that codec_find() knows */
     bool allow_syscalls;      /* foreign code may make system calls: a weaker wall */
     struct iso_audit *audit;  /* borrowed until close; needs allow_syscalls; NULL: a wall. Only
                                * mechanisms that load libraries know it. */
@@ -205,6 +206,8 @@ extern const struct iso_mechanism iso_domain; /* a protection key; the result is
  * the caller, and the domain's later calls may change it. A thread that has never used a domain
  * reads it before it hands it to a system call, which would fail with EFAULT. */
 extern const struct iso_mechanism iso_domain_view;
+/* The input is copied in and the result out, laid out by a codec: SDRaD-FFI's way. */
+extern const struct iso_mechanism iso_domain_serialised;
 
 /* Zeroed memory. On failure *heap is NULL and *fault says why. */
 enum iso_status iso_trusted_open(size_t length, struct iso_trusted **heap, struct iso_fault *fault);

@@ -21,19 +21,27 @@
 
 static int usage(void)
 {
-    fputs("usage: standalone direct|pipe|fork|floor|domain|domain-view|pkru-safe LIBRARY FUNCTION "
-          "LOOPS BATCHES [FILE]\n",
+    fputs("usage: standalone direct|pipe|fork|floor|domain|domain-view|domain-serialised:CODEC|"
+          "pkru-safe LIBRARY FUNCTION LOOPS BATCHES [FILE]\n",
           stderr);
     return 2;
 }
 
-static const struct iso_mechanism *find(const char *name)
+/* By its name, behind which its codec may stand. */
+static const struct iso_mechanism *find(const char *name, const char **codec)
 {
-    static const struct iso_mechanism *const all[] = {&iso_direct,   &iso_pipe,   &iso_fork,
-                                                      &iso_floor,    &iso_domain, &iso_domain_view,
+    static const struct iso_mechanism *const all[] = {&iso_direct,
+                                                      &iso_pipe,
+                                                      &iso_fork,
+                                                      &iso_floor,
+                                                      &iso_domain,
+                                                      &iso_domain_view,
+                                                      &iso_domain_serialised,
                                                       &iso_pkru_safe};
+    size_t length = strcspn(name, ":");
+    *codec = name[length] == ':' ? name + length + 1 : NULL;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        if (strcmp(all[i]->name, name) == 0) {
+        if (strlen(all[i]->name) == length && strncmp(all[i]->name, name, length) == 0) {
             return all[i];
         }
     }
@@ -135,7 +143,8 @@ int main(int argc, char **argv)
     if (argc != 6 && argc != 7) {
         return usage();
     }
-    const struct iso_mechanism *mechanism = find(argv[1]);
+    const char *codec;
+    const struct iso_mechanism *mechanism = find(argv[1], &codec);
     errno = 0;
     struct work work = {.loops = strtoull(argv[4], NULL, 10),
                         .batches = strtoull(argv[5], NULL, 10)};
@@ -157,6 +166,7 @@ int main(int argc, char **argv)
     struct iso_options options = {
         .symbols = &name,
         .function_count = 1,
+        .codec = codec,
         .sandbox_cpu = -1,
         .respawn = true,
         .max_output_length = SIZE_MAX,

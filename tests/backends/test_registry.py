@@ -44,7 +44,7 @@ def test_third_parties_backends_are_found(installed: Callable[..., None]) -> Non
     [
         (7, "is not a backends.contract.Backend"),
         ([backend("none")], "'none' is taken"),
-        (backend("Not A Name"), "lower-case"),
+        (backend("Not A Name"), "only letters, digits, dashes"),
         (backend("mine", "fence"), "fence"),
     ],
 )
