@@ -97,7 +97,7 @@ static enum codec_status entomb_vector(struct writer *writer, const struct codec
     clear(writer->buffer + writer->used, writer->buffer + offset);
     memcpy(writer->buffer + offset, content, size);
     writer->used = offset + size;
-    vector.data = (void *)offset; /* NOLINT(performance-no-int-to-ptr): a word, by now */
+    vector.data = (void *)offset; /* a word, by now */
     memcpy(copy, &vector, sizeof(vector));
 
     uint8_t *next = writer->buffer + offset;

@@ -72,9 +72,8 @@ enum codec_status {
     CODEC_TRUNCATED = 1, /* the encoded form ends too early; or the buffer to encode to does */
     CODEC_MALFORMED = 2, /* a tag, a bool, a length or text that no encoder writes */
     CODEC_NO_MEMORY = 3,
-    CODEC_TOO_DEEP = 4, /* types nested deeper than CODEC_DEPTH_MAX */
-    CODEC_MISALIGNED =
-        5, /* abomonation: decoding in place needs the buffer aligned as the type is */
+    CODEC_TOO_DEEP = 4,   /* types nested deeper than CODEC_DEPTH_MAX */
+    CODEC_MISALIGNED = 5, /* the buffer, for decoding in place */
 };
 
 enum {
@@ -95,7 +94,9 @@ struct codec {
                                 size_t room, size_t *used);
 
     /* Decodes to *value, type->size bytes. What can be borrowed stays in the buffer, which some
-     * codecs change in place. Bytes after the value's are left alone; *used: bytes read. */
+     * codecs change in place: abomonation wants it aligned as the elements of the type's vectors
+     * are, at most to 8 bytes. Bytes after the value's are left alone; *used: bytes read. After an
+     * error *value and the buffer are of no use. */
     enum codec_status (*decode)(const struct codec_type *type, uint8_t *buffer, size_t length,
                                 struct codec_memory *memory, void *value, size_t *used);
 };
