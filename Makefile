@@ -16,7 +16,7 @@ sources := pyproject.toml \
 	$(wildcard backends/_native.*.txt backends/_native.*.c) \
 	$(shell find native -name '*.[chS]' -o -name '*.txt')
 
-c_files = $(shell find native $(wildcard tests/native) -name '*.[ch]')
+c_files = $(shell find native $(wildcard tests/native tests/fuzz) -name '*.[ch]')
 
 # Tests count as well as build: asked for together, what is missing is told in one line to type.
 ifneq ($(filter test,$(MAKECMDGOALS)),)
@@ -54,6 +54,10 @@ figures: .make/installed ## draw a run's figures again: RUN=results/NAME
 .PHONY: test
 test: .make/installed ## run the tests: PYTEST="-k name" for pytest's options
 	@$(bin)/python -m pytest $(PYTEST)
+
+.PHONY: fuzz
+fuzz: ## fuzz the codecs with libFuzzer, about 10 minutes; needs clang (tests/fuzz/README.md)
+	@$(MAKE) -C tests/fuzz
 
 .PHONY: lint
 lint: .make/linters ## check style, types and formatting; changes nothing
