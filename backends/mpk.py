@@ -82,7 +82,7 @@ _LEVELS: tuple[Literal["O2", "O0", "O1", "O3"], ...] = ("O2", "O0", "O1", "O3")
 
 
 def _serialised() -> Iterator[ProtectionKeys]:
-    """SDRaD-FFI's way, by each of its codecs; the levels other than -O2 are the paper's Figure 4."""
+    """SDRaD-FFI's way, by each of its codecs; levels other than -O2 are the paper's Figure 4."""
     for level in _LEVELS:
         for codec in _CODECS:
             compiled = "" if level == "O2" else f", compiled at -{level}"
