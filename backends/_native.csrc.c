@@ -5,6 +5,7 @@
 #include "allocator.h"
 #include "codec.h"
 #include "inputs.h"
+#include "violations.h"
 
 /* cffi takes no addresses of constants; it reads these. */
 static const struct iso_mechanism *const mechanism_direct = &iso_direct;

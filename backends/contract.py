@@ -281,6 +281,28 @@ class TimedLoop(Protocol):
         ...
 
 
+class Violations(NamedTuple):
+    """A timed batch of calls that were violations: seconds for all, and the last one's fault."""
+
+    seconds: float
+    last: Fault
+
+
+@runtime_checkable
+class TimedViolations(Protocol):
+    """A sandbox that can time, in native code, calls up to the error after a violation."""
+
+    def timed_violations(
+        self, function: ForeignFunction, data: BytesLike, loops: int
+    ) -> Violations:
+        """Make `loops` calls, each of which has to be a violation, and time them together.
+
+        Raises:
+            ValueError: A call returned.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Backend(ABC):
     """A mechanism with its options fixed.

@@ -26,6 +26,7 @@ from backends.contract import (
     UnsupportedError,
     ViolationError,
     ViolationKind,
+    Violations,
 )
 from backends.placement import Pin, Placement
 
@@ -38,6 +39,7 @@ lib = _native.lib
 # Compiled files lie beside the extension, which in an editable install is not beside this file.
 COMPILED = Path(_native.__file__).parent
 WORKLOADS = COMPILED / "libforeign_workloads.so"
+PNG = COMPILED / "libforeign_png.so"
 BENIGN = COMPILED / "libforeign_benign.so"
 HOSTILE = COMPILED / "libforeign_hostile.so"
 STANDALONE = COMPILED / "standalone"
@@ -102,6 +104,13 @@ def paper_draws(count: int) -> bytes:
     buffer = ffi.new("uint32_t[]", max(count, 1))
     lib.iso_paper_draws(buffer, count)
     return bytes(ffi.buffer(buffer, 4 * count))
+
+
+def paper_sizes(count: int) -> bytes:
+    """Generate `count` sizes of blocks, uniform in [0, 4096): u16 in the machine's byte order."""
+    buffer = ffi.new("uint16_t[]", max(count, 1))
+    lib.iso_paper_sizes(buffer, count)
+    return bytes(ffi.buffer(buffer, 2 * count))
 
 
 def keep_buffers_mapped() -> bool:
@@ -411,6 +420,21 @@ class NativeSandbox(Sandbox):
                 raise InterruptedError(errno.EINTR, "a signal interrupted the timed loop")
             last = self._result(function, status, ffi.addressof(batch, "last"))
         return Batch(batch.elapsed_ns / 1e9, last)
+
+    def timed_violations(
+        self, function: ForeignFunction, data: BytesLike, loops: int
+    ) -> Violations:
+        """Make `loops` calls that end in violations and time them; see `TimedViolations`."""
+        batch = ffi.new("struct iso_batch *", {"loops": loops})
+        with self._calling(), ffi.from_buffer(data) as view:
+            request = self._request(function, view, 0)
+            status = lib.iso_timed_violations(self._mechanism, self._sandbox, request, batch)
+            if status == lib.ISO_VIOLATION:
+                return Violations(batch.elapsed_ns / 1e9, _fault(batch.last.fault))
+            if status == lib.ISO_INTERRUPTED:
+                raise InterruptedError(errno.EINTR, "a signal interrupted the timed loop")
+            self._result(function, status, ffi.addressof(batch, "last"))
+        raise ValueError(f"{function.symbol} returned, and only violations are timed here")
 
     def after_fork(self) -> None:
         """Forget, in a process just forked, what the other threads of the old one were doing."""

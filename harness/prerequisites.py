@@ -41,7 +41,7 @@ GROUPS = ("build", "count", "emulate")
 
 _VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-#: What a thing is called in each package manager. The first three lines are for building.
+#: What a thing is called in each package manager. The first five are for building.
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "compiler": {
         "apt-get": ("gcc", "libc6-dev"),
@@ -57,6 +57,11 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "apt-get": ("libsnappy-dev",),
         "dnf": ("snappy-devel",),
         "pacman": ("snappy",),
+    },
+    "png": {
+        "apt-get": ("libpng-dev",),
+        "dnf": ("libpng-devel",),
+        "pacman": ("libpng",),
     },
     "venv": {
         "apt-get": (f"python{_VERSION}-venv",),
@@ -83,6 +88,11 @@ _INSTALL = {
 _SNAPPY_PROGRAM = """
 #include <snappy-c.h>
 int main(void) { return snappy_max_compressed_length(0) == 0; }
+"""
+
+_PNG_PROGRAM = """
+#include <png.h>
+int main(void) { return png_access_version_number() == 0; }
 """
 
 
@@ -194,9 +204,11 @@ def _try_building(executable: Path) -> list[Lack | None]:
     prefixes = [p for p in os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep) if p]
     places = [flag for p in prefixes for flag in (f"-I{p}/include", f"-L{p}/lib")]
     snappy = attempt([*compiler, *places, *output, "-lsnappy"], _SNAPPY_PROGRAM)
+    png = attempt([*compiler, *places, *output, "-lpng"], _PNG_PROGRAM)
     return [
         None if headers.ok else _no_headers(_gist(headers.stderr)),
         None if snappy.ok else _no_snappy(_gist(snappy.stderr)),
+        None if png.ok else _no_png(_gist(png.stderr)),
     ]
 
 
@@ -208,7 +220,12 @@ def _look_for_headers() -> list[Lack | None]:
     system = [Path("/usr/include"), Path("/usr/local/include")]
     python = any((Path(path) / "Python.h").is_file() for path in _python_includes())
     snappy = any((path / "snappy-c.h").is_file() for path in system)
-    return [None if python else _no_headers(""), None if snappy else _no_snappy("")]
+    png = any((path / "png.h").is_file() for path in system)
+    return [
+        None if python else _no_headers(""),
+        None if snappy else _no_snappy(""),
+        None if png else _no_png(""),
+    ]
 
 
 def _python_includes() -> list[str]:
@@ -222,6 +239,10 @@ def _no_headers(says: str) -> Lack:
 
 def _no_snappy(says: str) -> Lack:
     return Lack("libsnappy with its C header, snappy-c.h", says, "snappy")
+
+
+def _no_png(says: str) -> Lack:
+    return Lack("libpng with its C header, png.h", says, "png")
 
 
 def _try_venv() -> Lack | None:

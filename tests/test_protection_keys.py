@@ -43,7 +43,7 @@ def compile_libraries() -> None:
     command = [
         *("cc", "-O2", "-shared", "-fPIC", "-I", str(PROJECT / "native" / "include")),
         *(str(PROJECT / "tests" / "mpk" / "libraries.c"), "-o", str(library)),
-        *("-lpng", "-lz", "-lbz2"),
+        *("-lz", "-lbz2"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -53,3 +53,18 @@ void iso_paper_bytes(uint8_t *bytes, size_t length)
         }
     }
 }
+
+void iso_paper_sizes(uint16_t *sizes, size_t count)
+{
+    /* As above from 64-bit draws, low word first. The range is a power of two, whose zone in that
+     * crate is half of all draws: of the product with 4096, the low half's own upper bit is 0. */
+    enum { RANGE_BITS = 12 };
+    struct pcg pcg = pcg_start();
+    for (size_t i = 0; i < count;) {
+        uint64_t draw = pcg_draw(&pcg);
+        draw |= (uint64_t)pcg_draw(&pcg) << 32;
+        if ((draw << RANGE_BITS) >> 63 == 0) {
+            sizes[i++] = (uint16_t)(draw >> (64 - RANGE_BITS));
+        }
+    }
+}

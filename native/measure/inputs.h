@@ -11,6 +11,9 @@ void iso_paper_draws(uint32_t *draws, size_t count);
 
 /* Bytes uniform in [0, 255): 255 itself does not occur. */
 void iso_paper_bytes(uint8_t *bytes, size_t length);
+
+/* Sizes of blocks, uniform in [0, 4096). */
+void iso_paper_sizes(uint16_t *sizes, size_t count);
 #pragma GCC visibility pop
 
 #endif

@@ -10,7 +10,7 @@
 #include "isolation.h"
 
 #include "allocator.h"
-#include "clock.h"
+#include "violations.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -54,20 +54,6 @@ struct work {
     struct iso_request request;
 };
 
-/* Calls that end in a violation: the mechanism's own loop would stop at the first. */
-static enum iso_status time_violations(const struct iso_mechanism *mechanism,
-                                       struct iso_sandbox *sandbox, const struct work *work,
-                                       struct iso_batch *batch)
-{
-    enum iso_status status = ISO_VIOLATION;
-    uint64_t begin = iso_now_ns();
-    for (uint64_t i = 0; i < work->loops && status == ISO_VIOLATION; i++) {
-        status = mechanism->call(sandbox, &work->request, &batch->last);
-    }
-    batch->elapsed_ns = iso_now_ns() - begin;
-    return status == ISO_VIOLATION ? ISO_OK : status;
-}
-
 static int measure(const struct iso_mechanism *mechanism, const struct iso_options *options,
                    const struct work *work)
 {
@@ -79,23 +65,24 @@ static int measure(const struct iso_mechanism *mechanism, const struct iso_optio
     }
     struct iso_reply first;
     enum iso_status status = mechanism->call(sandbox, &work->request, &first);
-    bool violates = status == ISO_VIOLATION;
     mechanism->release(sandbox, &first.output);
-    status = violates ? ISO_OK : status;
-    for (uint64_t i = 0; i < work->batches && status == ISO_OK; i++) {
+    enum iso_status wanted = status == ISO_VIOLATION ? ISO_VIOLATION : ISO_OK;
+    for (uint64_t i = 0; i < work->batches && status == wanted; i++) {
         struct iso_batch batch = {.loops = work->loops};
-        status = violates ? time_violations(mechanism, sandbox, work, &batch)
-                          : mechanism->loop(sandbox, &work->request, &batch);
+        status = wanted == ISO_VIOLATION
+                     ? iso_timed_violations(mechanism, sandbox, &work->request, &batch)
+                     : mechanism->loop(sandbox, &work->request, &batch);
         mechanism->release(sandbox, &batch.last.output);
-        if (status == ISO_OK) {
+        if (status == wanted) {
             printf("%" PRIu64 "\n", batch.elapsed_ns);
         }
     }
-    if (status != ISO_OK) {
-        fprintf(stderr, "standalone: a call failed with status %d\n", (int)status);
+    if (status != wanted) {
+        fprintf(stderr, "standalone: a call ended with status %d instead of %d\n", (int)status,
+                (int)wanted);
     }
     mechanism->close(sandbox);
-    return status == ISO_OK ? 0 : 1;
+    return status == wanted ? 0 : 1;
 }
 
 /* A function that this process loads itself. */
