@@ -316,8 +316,8 @@ class Backend(ABC):
         guarantees: What the wall claims.
         options: What is fixed, for the results: placement, transport, …
         workloads: Names of the workloads that it can run; None: all of them.
-        native_loop: Its sandboxes are `TimedLoop`s. Others are timed from Python, binding included
-            (level `python`).
+        native_loop: Its sandboxes are `TimedLoop`s, and `TimedViolations` if recovery is claimed.
+            Others are timed from Python, binding included (level `python`).
         default_allocator: Measure with the allocator's defaults instead of the harness's setting,
             which keeps large buffers mapped.
         standard: Runs that name no backends measure it.

@@ -22,7 +22,7 @@ from harness import inputs, workloads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from backends.contract import ForeignFunction
+    from harness.workloads import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,12 @@ def _standalone(
     mechanism: str,
     loops: int,
     batches: int = 1,
-    function: str = "foreign_empty",
+    call: Call | None = None,
     file: Path | None = None,
 ) -> list[str]:
-    command = [native.STANDALONE, mechanism, native.WORKLOADS, function, loops, batches, file]
+    """Make the command that counts a call, by default the empty one, whose input is in a file."""
+    library, symbol = (call or workloads.find("switch").call()).function
+    command = [native.STANDALONE, mechanism, library, symbol, loops, batches, file]
     return [str(part) for part in command if part is not None]
 
 
@@ -141,14 +143,36 @@ def _instructions(mechanism: str) -> Callable[[], float]:
 
 # Sizes of content that are counted, and how often: few calls do, since they are all alike.
 _SIZES = {1: 500, 1 << 6: 500, 1 << 9: 200, 1 << 12: 100, 1 << 15: 20, 1 << 18: 5, 1 << 21: 3}
-_OPERATIONS = ("foreign_compress", "foreign_uncompress")
+_SNAPPY = ("snappy-compress", "snappy-uncompress")
 _EMPTY_LOOPS, _FAULTS = 10_000, 200
-_BATCHES = 6
+_PAIRS = {"pairs": 10, "live-1000": 1}  # calls of thousands
+_BATCHES, _LONG_BATCHES = 6, 3
+
+
+def _counted() -> Iterator[tuple[str, str, Call, int]]:
+    """List what is counted: mechanism, a name for it, the call, and how often in a batch."""
+    for mechanism in ("direct", "domain", "pkru-safe"):
+        yield mechanism, "switch", workloads.find("switch").call(), _EMPTY_LOOPS
+    for content in ("fault", "return"):
+        yield "domain", f"rewind/{content}", workloads.find("rewind").call(content), _FAULTS
+    for name in _SNAPPY:
+        for size, loops in _SIZES.items():
+            call = workloads.find(name).call("random", size)
+            for mechanism in ("direct", "domain-view"):
+                yield mechanism, f"{name}/{size}", call, loops
+    for content, loops in _PAIRS.items():
+        call = workloads.find("malloc").call(content)
+        for mechanism in ("direct", "domain"):
+            yield mechanism, f"malloc/{content}", call, loops
+    for image in inputs.PAPER_IMAGES:
+        call = workloads.find("png-decode").call(image)
+        for mechanism in ("direct", "domain", "domain-view"):
+            yield mechanism, f"png-decode/{image}", call, 1
 
 
 @functools.cache
-def _emulated_counts() -> dict[tuple[str, str, int], float]:
-    """Count instructions a call, by mechanism, function and size of content.
+def _emulated_counts() -> dict[tuple[str, str], float]:
+    """Count instructions a call, by mechanism and what is counted.
 
     Raises:
         CannotMeasureError: The emulated machine cannot run here.
@@ -157,13 +181,18 @@ def _emulated_counts() -> dict[tuple[str, str, int], float]:
 
     if problem := emulated.obstacle():
         raise CannotMeasureError(problem)
+    counted = list(_counted())
     with tempfile.TemporaryDirectory(prefix="isobench-bounds-") as name:
-        commands = dict(_emulated_commands(Path(name)))
+        lines = []
+        for number, (mechanism, _, call, loops) in enumerate(counted):
+            file = Path(name) / f"input-{number}"
+            file.write_bytes(call.data)
+            batches = _BATCHES if loops > 1 else _LONG_BATCHES
+            command = _standalone(mechanism, loops, batches, call, file)
+            # Not the first batch, which finds pages as they are; of the others the least: a timer's
+            # interrupt in one of few calls costs thousands of instructions each.
+            lines.append(f"{shlex.join(command)} | tail -n +2 | sort -n | head -n 1")
         script = Path(name) / "script"
-        # Not the first batch, which finds pages as they are; of the others the least: a timer's
-        # interrupt in one of few calls costs thousands of instructions each.
-        least = "tail -n +2 | sort -n | head -n 1"
-        lines = [f"{shlex.join(command)} | {least}" for command in commands.values()]
         script.write_text("\n".join(["set -e", *lines, ""]))
         out = io.BytesIO()
         try:
@@ -178,42 +207,18 @@ def _emulated_counts() -> dict[tuple[str, str, int], float]:
         except (emulated.EmulationError, emulated.TimeLimitError) as error:
             raise CannotMeasureError(str(error)) from error
     counts = out.getvalue().split()
-    if status != 0 or len(counts) != len(commands):
+    if status != 0 or len(counts) != len(counted):
         raise CannotMeasureError(f"counting in the emulated machine ended with status {status}")
-    return {key: int(count) / _loops(key) for key, count in zip(commands, counts, strict=True)}
-
-
-def _loops(key: tuple[str, str, int]) -> int:
-    _, function, size = key
-    if function == "foreign_fault":
-        return _FAULTS
-    return _SIZES[size] if size else _EMPTY_LOOPS
-
-
-def _emulated_commands(folder: Path) -> Iterator[tuple[tuple[str, str, int], list[str]]]:
-    faulting = folder / "fault"
-    faulting.write_bytes(b"!")
-    for mechanism in ("direct", "domain", "pkru-safe"):
-        key = (mechanism, "foreign_empty", 0)
-        yield key, _standalone(mechanism, _loops(key), _BATCHES)
-    # With input the function faults; without it does the same work and returns.
-    for size, file in ((0, None), (1, faulting)):
-        key = ("domain", "foreign_fault", size)
-        yield key, _standalone("domain", _loops(key), _BATCHES, "foreign_fault", file)
-    for operation in _OPERATIONS:
-        workload = workloads.find(operation.replace("foreign_", "snappy-"))
-        for size in _SIZES:
-            file = folder / f"{operation}-{size}"
-            file.write_bytes(workload.input("random", size))
-            for mechanism in ("direct", "domain-view"):
-                key = (mechanism, operation, size)
-                yield key, _standalone(mechanism, _loops(key), _BATCHES, operation, file)
+    return {
+        (mechanism, what): int(count) / loops
+        for count, (mechanism, what, _, loops) in zip(counts, counted, strict=True)
+    }
 
 
 def _empty_over_baseline(mechanism: str) -> Callable[[], float]:
     def difference() -> float:
         counts = _emulated_counts()
-        return counts[mechanism, "foreign_empty", 0] - counts["direct", "foreign_empty", 0]
+        return counts[mechanism, "switch"] - counts["direct", "switch"]
 
     return difference
 
@@ -221,15 +226,39 @@ def _empty_over_baseline(mechanism: str) -> Callable[[], float]:
 def _snappy_over_baseline() -> float:
     counts = _emulated_counts()
     return max(
-        counts["domain-view", operation, size] - counts["direct", operation, size]
-        for operation in _OPERATIONS
+        counts["domain-view", f"{name}/{size}"] - counts["direct", f"{name}/{size}"]
+        for name in _SNAPPY
         for size in _SIZES
     )
 
 
 def _rewind() -> float:
     counts = _emulated_counts()
-    return counts["domain", "foreign_fault", 1] - counts["domain", "foreign_fault", 0]
+    return counts["domain", "rewind/fault"] - counts["domain", "rewind/return"]
+
+
+def _over_glibc(content: str) -> Callable[[], float]:
+    """Compare pairs of malloc and free, in instructions."""
+
+    def ratio() -> float:
+        counts = _emulated_counts()
+        return counts["domain", f"malloc/{content}"] / counts["direct", f"malloc/{content}"]
+
+    return ratio
+
+
+def _png_over_baseline(images: Sequence[str], *mechanisms: str) -> Callable[[], float]:
+    """Take the worst of these images and mechanisms, in instructions."""
+
+    def ratio() -> float:
+        counts = _emulated_counts()
+        return max(
+            counts[mechanism, f"png-decode/{image}"] / counts["direct", f"png-decode/{image}"]
+            for image in images
+            for mechanism in mechanisms
+        )
+
+    return ratio
 
 
 # ---- ratios: in turns, so that what disturbs one disturbs the others ----
@@ -244,41 +273,37 @@ def _fastest(*timers: Callable[[], float]) -> list[float]:
 
 
 def _over_floor() -> float:
-    empty = workloads.find("switch").function()
+    empty = workloads.find("switch").call()
     loops = 2000
     with (
-        registry.find("pipe-floor").open([empty]) as floor,
-        registry.find("sandcrust-pipe").open([empty]) as pipe,
+        registry.find("pipe-floor").open([empty.function]) as floor,
+        registry.find("sandcrust-pipe").open([empty.function]) as pipe,
     ):
-        walled, bare = _fastest(_timer(pipe, empty, b"", loops), _timer(floor, empty, b"", loops))
+        walled, bare = _fastest(_timer(pipe, empty, loops), _timer(floor, empty, loops))
     return walled / bare
 
 
 def _transfers() -> float:
     size = 1 << 21
     native.keep_buffers_mapped()
-    compress, uncompress = (
-        workloads.find(name).function() for name in ("snappy-compress", "snappy-uncompress")
-    )
-    data = inputs.content("random", size)
+    compress, uncompress = (workloads.find(name).call("random", size) for name in _SNAPPY)
     loops = 10
-    functions = [compress, uncompress]
+    functions = [compress.function, uncompress.function]
     with (
         registry.find("none").open(functions) as none,
         registry.find("sandcrust-pipe").open(functions) as pipe,
     ):
-        compressed = bytes(none.call(compress, data))
         walled_un, bare_un, walled_comp, bare_comp = _fastest(
-            _timer(pipe, uncompress, compressed, loops),
-            _timer(none, uncompress, compressed, loops),
-            _timer(pipe, compress, data, loops),
-            _timer(none, compress, data, loops),
+            _timer(pipe, uncompress, loops),
+            _timer(none, uncompress, loops),
+            _timer(pipe, compress, loops),
+            _timer(none, compress, loops),
         )
     return (walled_un - bare_un) / (walled_comp - bare_comp)
 
 
 def _harness_over_program() -> float:
-    empty = workloads.find("switch").function()
+    empty = workloads.find("switch").call()
     loops = 1_000_000
 
     def program() -> float:
@@ -288,15 +313,15 @@ def _harness_over_program() -> float:
     # On one core, which the program inherits: the two of a machine may differ.
     pin = Pin("same-core")
     try:
-        with registry.find("none").open([empty]) as none:
-            harness, alone = _fastest(_timer(none, empty, b"", loops), program)
+        with registry.find("none").open([empty.function]) as none:
+            harness, alone = _fastest(_timer(none, empty, loops), program)
     finally:
         pin.release()
     return harness / alone
 
 
-def _timer(sandbox: Any, function: ForeignFunction, data: bytes, loops: int) -> Callable[[], float]:
-    return lambda: float(sandbox.timed_loop(function, data, loops).seconds)
+def _timer(sandbox: Any, call: Call, loops: int) -> Callable[[], float]:
+    return lambda: float(sandbox.timed_loop(call.function, call.data, loops).seconds)
 
 
 _FIGURES: dict[str, Callable[[], float]] = {
@@ -306,6 +331,11 @@ _FIGURES: dict[str, Callable[[], float]] = {
     "instructions-pkru-safe": _empty_over_baseline("pkru-safe"),
     "instructions-mpk-view-snappy": _snappy_over_baseline,
     "instructions-rewind": _rewind,
+    "malloc-pairs": _over_glibc("pairs"),
+    "malloc-live-1000": _over_glibc("live-1000"),
+    "png-mpk-view": _png_over_baseline(inputs.PAPER_IMAGES[1:], "domain-view"),
+    "png-mpk": _png_over_baseline(inputs.PAPER_IMAGES[1:], "domain"),
+    "png-palette": _png_over_baseline(inputs.PAPER_IMAGES[:1], "domain-view", "domain"),
     "sandcrust-pipe-over-floor": _over_floor,
     "uncompress-over-compress": _transfers,
     "native-loop": _harness_over_program,

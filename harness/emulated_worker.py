@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backends import native, registry
-from backends.contract import TimedLoop
-from harness import workloads
+from harness import timing, workloads
 from harness.plan import Cell
 
 if TYPE_CHECKING:
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
 #: How many batches of calls are counted.
 BATCHES = 3
 # A batch is short enough that all is done in minutes (an emulated machine is slow), and that most
-# batches fit between two interrupts of the timer, 4 million instructions apart.
+# batches fit between two interrupts of the timer.
 _LEAST_INSTRUCTIONS = 400_000
+_TIMER_PERIOD = 4_000_000  # instructions
 _ATTEMPTS = 4
 
 
@@ -71,10 +71,11 @@ def main() -> None:
 
 def _load_everything(cells: list[Cell]) -> None:
     import snappy  # noqa: F401 - what the checks use
+    from PIL import PngImagePlugin  # noqa: F401 - likewise
 
     registry.all_backends()
     for cell in cells:
-        workloads.find(cell.workload).input(cell.content, min(cell.size, 64))
+        workloads.find(cell.workload).call(cell.content, min(cell.size, 64))
 
 
 def _measure_and_exit(cell: Cell, writing: int) -> None:
@@ -97,13 +98,13 @@ def _timer_interrupts() -> int:
     return next(int(line.split()[1]) for line in lines if line.lstrip().startswith("LOC:"))
 
 
-def _undisturbed(count: Callable[[], float]) -> float:
+def _undisturbed(count: Callable[[], float], attempts: int) -> float:
     """Count until no timer interrupt, of some 13,000 instructions, comes in between.
 
-    What is longer than the timer's period has some always: the least of a few attempts then.
+    Where one always does, return the least of so many attempts.
     """
     values = []
-    for _ in range(_ATTEMPTS):
+    for _ in range(attempts):
         before = _timer_interrupts()
         values.append(count())
         if _timer_interrupts() == before:
@@ -115,41 +116,25 @@ def _measure(cell: Cell) -> Count:
     backend = registry.find(cell.backend)
     native.keep_buffers_mapped()
     workload = workloads.find(cell.workload)
-    function = workload.function()
-    data = workload.input(cell.content, cell.size)
+    call = workload.call(cell.content, cell.size)
     with backend.open(workload.functions()) as sandbox:
-        expected = workload.checked_result(sandbox, data)
-        if not isinstance(sandbox, TimedLoop):
-            raise TypeError(f"backend {cell.backend} has no native loop")
-        sandbox.timed_loop(function, data, 3)  # pages and branches of the first calls
-        one = sandbox.timed_loop(function, data, 1).seconds * 1e9
+        seconds = timing.timed_calls(cell, sandbox, call, workload.checked_result(sandbox, call))
+        one = seconds(1) * 1e9
+        if one < _LEAST_INSTRUCTIONS:
+            seconds(3)  # pages and branches of the first calls
+            one = seconds(1) * 1e9
         loops = max(1, int(_LEAST_INSTRUCTIONS / one))
-
-        def batch() -> float:
-            counted = sandbox.timed_loop(function, data, loops)
-            if counted.last != expected:
-                raise workloads.WrongResultError("wrong result: a counted call returned others")
-            return counted.seconds * 1e9 / loops
-
-        values = [_undisturbed(batch) for _ in range(BATCHES)]
-        metadata: dict[str, str | int] = {
-            "backend": backend.name,
-            "mechanism": backend.mechanism,
-            "codec": backend.codec,
-            "kind": backend.kind,
-            "workload": cell.workload,
-            "content": cell.content,
-            "size": cell.size,
-            "level": cell.level,
-            "provenance": cell.provenance,
+        # What is longer than the timer's period cannot avoid the timer.
+        attempts = _ATTEMPTS if one < _TIMER_PERIOD else 1
+        values = [
+            _undisturbed(lambda: seconds(loops) * 1e9 / loops, attempts) for _ in range(BATCHES)
+        ]
+        metadata = {
+            **timing.metadata(cell, backend, sandbox, call),
             "loops": loops,
             "emulated_kernel": os.uname().release,
-            **{f"option_{name}": value for name, value in backend.options.items()},
-            **sandbox.placement(),
         }
-    # pyperf takes no empty text.
-    stated = {name: value for name, value in metadata.items() if value != ""}
-    return Count(cell=cell.name, values=tuple(values), metadata=stated)
+    return Count(cell=cell.name, values=tuple(values), metadata=metadata)
 
 
 if __name__ == "__main__":

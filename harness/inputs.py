@@ -1,17 +1,24 @@
 """The bytes that workloads run on, the same on every machine.
 
-`random` is the paper's content: uniform in [0, 255), which does not compress. `text` is made of
-common English words, likelier the commoner they are (Zipf's law), and compresses about 2:1.
+Content of any length: `random` is the paper's, uniform in [0, 255), which does not compress. `text`
+is made of common English words, likelier the commoner they are (Zipf's law), and compresses about
+2:1.
 """
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect
 from itertools import accumulate
 
 from backends import native
 
 CONTENTS = ("random", "text")
+
+#: Images of the paper's sizes, columns × rows; see `harness.images`.
+PAPER_IMAGES = ("palette-256x256", "rgb-701x599", "rgb-454x603", "rgb-816x1088")
+#: Images that an installed package ships.
+SHIPPED_IMAGES = ("matplotlib-present", "matplotlib-logo")
 
 # From the most to the least frequent. What matters is their number and their lengths.
 _WORDS = """
@@ -47,6 +54,36 @@ def content(name: str, length: int) -> bytes:
     if name == "text":
         return _text(length)
     raise ValueError(f"no content {name!r}; there are: {', '.join(CONTENTS)}")
+
+
+def image(name: str) -> bytes:
+    """Give an image as a PNG file.
+
+    Raises:
+        ValueError: There is no such image.
+    """
+    from harness import images  # with numpy, which other processes do without
+
+    return images.encoded(name)
+
+
+def allocations(steps: int) -> bytes:
+    """Make the paper's sizes of blocks: `steps` uint16, little-endian, uniform in [0, 4096)."""
+    return native.paper_sizes(steps)
+
+
+def replacements(blocks: int, steps: int) -> bytes:
+    """Make the steps that allocate so many blocks and then replace, at random, one a step.
+
+    The sizes are the paper's, the slots of its generator's 32-bit draws.
+
+    Returns:
+        `blocks + steps` of a slot and a size, both uint16, little-endian.
+    """
+    draws = memoryview(native.paper_draws(steps)).cast("I")
+    slots = [*range(blocks), *(draw * blocks >> 32 for draw in draws)]
+    sizes = memoryview(native.paper_sizes(blocks + steps)).cast("H")
+    return b"".join(struct.pack("<HH", slot, size) for slot, size in zip(slots, sizes, strict=True))
 
 
 def _text(length: int) -> bytes:

@@ -57,11 +57,19 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unavailable(msgspec.Struct, frozen=True):
-    """A backend that cannot be measured here, why, and what would make it."""
+    """A backend that cannot be measured here, why, and what would make it.
+
+    Attributes:
+        backend: Its name.
+        reason: Why not.
+        remedy: What would make it.
+        workload: The one workload that this is about; empty: all of them.
+    """
 
     backend: str
     reason: str
     remedy: str
+    workload: str = ""
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +77,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         summary: One sentence.
-        contents: Contents of the sized workloads.
-        sizes: Their sizes, in bytes.
+        contents: Of all workloads: each takes those that are its.
+        sizes: Bytes, for the workloads whose contents come in any size.
         pyperf: Options of pyperf.
     """
 
@@ -92,19 +100,19 @@ def _options(processes: int, values: int, min_time: float) -> tuple[str, ...]:
 PRESETS = {
     "smoke": Preset(
         summary="Does it work? About a minute; its numbers are rough.",
-        contents=("random",),
+        contents=("random", "palette-256x256", "pairs", "fault"),
         sizes=(1 << 16,),
         pyperf=_options(2, 2, 0.005),
     ),
     "quick": Preset(
         summary="Every figure with a few sizes, in a few minutes.",
-        contents=inputs.CONTENTS,
+        contents=tuple(c for c in workloads.CONTENTS if c not in inputs.SHIPPED_IMAGES),
         sizes=(1, *(1 << power for power in (6, 9, 12, 15, 18, 21))),
         pyperf=_options(3, 3, 0.01),
     ),
     "paper": Preset(
         summary="All sizes of the paper, rigorously: hours.",
-        contents=inputs.CONTENTS,
+        contents=workloads.CONTENTS,
         sizes=workloads.PAPER_SIZES,
         pyperf=("--rigorous",),
     ),
@@ -155,7 +163,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         preset: A key of PRESETS.
         backends: Names; empty for all standard ones that are installed.
         workload_names: Names; empty for all.
-        contents: Names; empty for the preset's.
+        contents: Names; empty for the preset's. Workloads that have none of these are left out.
         sizes: Bytes; empty for the preset's.
         level: The level of every cell; None for the best that each backend offers.
         pyperf: Options of pyperf, which come after the preset's.
@@ -164,14 +172,12 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         obstacle: Tells why the emulated machine cannot run here; asked if it would be used.
 
     Raises:
-        PlanError: A name is unknown, an option is not pyperf's, or nothing is left to measure.
+        PlanError: A name is unknown, an option is not pyperf's or does not apply to what was
+            chosen, or nothing is left to measure.
     """
     if preset not in PRESETS:
         raise PlanError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
     chosen = PRESETS[preset]
-    for content in contents:
-        if content not in inputs.CONTENTS:
-            raise PlanError(f"no content {content!r}; there are: {', '.join(inputs.CONTENTS)}")
     for size in sizes:
         if not 1 <= size <= 1 << 30:
             raise PlanError(f"size {size}: must be between 1 and {1 << 30} bytes")
@@ -182,6 +188,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         tasks = [workloads.find(name) for name in workload_names] or list(workloads.WORKLOADS)
     except LookupError as error:
         raise PlanError(str(error)) from error
+    _require_applicable(tasks, bool(workload_names), contents, sizes)
 
     options = (*chosen.pyperf, *pyperf)
     arguments = pyperf_arguments(options)
@@ -207,6 +214,15 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         for workload, pairs in inputs_of.items()
         for content, size in pairs
         for cell in _cells(counted, workload, content, size, "native")
+    ]
+    unavailable = [
+        *unavailable,
+        *(
+            _would_die(w, b)
+            for w in inputs_of
+            for b in wanted
+            if _dies(w, b) and b in (*here, *counted)
+        ),
     ]
     if not cells:
         why = "; ".join(f"{u.backend}: {u.reason}" for u in unavailable)
@@ -294,15 +310,60 @@ def _emulated(
     return chosen, [missing for missing in unavailable if missing.backend not in only_there]
 
 
+def _require_applicable(
+    tasks: Sequence[workloads.Workload],
+    named: bool,  # noqa: FBT001 - whether the user did
+    contents: Sequence[str],
+    sizes: Sequence[int],
+) -> None:
+    """Refuse contents and sizes that would be passed over.
+
+    Raises:
+        PlanError: A content is no chosen workload's, a workload that was named has none of them,
+            or there are sizes and no chosen workload takes any.
+    """
+    known = dict.fromkeys(name for workload in tasks for name in workload.contents)
+    whose = f" of {', '.join(w.name for w in tasks)}" if named else ""
+    for content in contents:
+        if content not in known:
+            there_are = f"there are: {', '.join(known)}" if known else "it takes none"
+            raise PlanError(f"no content {content!r}{whose}; {there_are}")
+    for workload in tasks if named and contents else ():
+        if workload.contents and not set(contents) & set(workload.contents):
+            raise PlanError(
+                f"no content is named for {workload.name}; there are: "
+                f"{', '.join(workload.contents)}"
+            )
+    if sizes and not any(workload.sized for workload in tasks):
+        sized = ", ".join(w.name for w in workloads.WORKLOADS if w.sized)
+        raise PlanError(f"size {sizes[0]}: the contents{whose} have their own; for: {sized}")
+
+
 def _inputs(
     workload: workloads.Workload, contents: Sequence[str], sizes: Sequence[int]
 ) -> Iterator[tuple[str, int]]:
-    if not workload.sized:
+    if not workload.contents:
         yield "", 0
         return
     for content in dict.fromkeys(contents):
-        for size in sorted(set(sizes)):
+        if content not in workload.contents:
+            continue
+        for size in sorted(set(sizes)) if workload.sized else (workload.size(content),):
             yield content, size
+
+
+def _dies(workload: workloads.Workload, backend: Backend) -> bool:
+    is_run = backend.workloads is None or workload.name in backend.workloads
+    return workload.violates and is_run and not backend.guarantees.recovery
+
+
+def _would_die(workload: workloads.Workload, backend: Backend) -> Unavailable:
+    return Unavailable(
+        backend.name,
+        "a violation may end the process that measures: it claims no recovery",
+        "compare the backends that do",
+        workload.name,
+    )
 
 
 def _cells(
@@ -314,6 +375,8 @@ def _cells(
 ) -> Iterator[Cell]:
     for backend in backends:
         if backend.workloads is not None and workload.name not in backend.workloads:
+            continue
+        if _dies(workload, backend):
             continue
         best: Level = "native" if backend.native_loop else "python"
         if level == "native" and best == "python":
@@ -375,9 +438,11 @@ def _pyperf_parser() -> Any:
     return Options().argparser
 
 
-# Seconds of a call where it is not short against pyperf's least time of a value, by mechanism:
-# all that is known before anything has been measured.
-_SLOW_CALL = {"sandcrust-fork": 2e-3}
+# Seconds of a call where it is not short against pyperf's least time of a value: all that is known
+# before anything has been measured.
+_SLOW_CALL = {"sandcrust-fork": 2e-3}  # by mechanism
+_SLOW_CONTENT = {"live-1000": 3e-3, "fault": 2e-3}
+_PER_BYTE_OF_PNG = 5e-8
 _START = 0.25  # seconds for a worker process to start and check its result
 _CALIBRATION = 6  # values' worth of time that finding the number of loops takes
 
@@ -385,18 +450,26 @@ _CALIBRATION = 6  # values' worth of time that finding the number of loops takes
 # Emulated seconds of the host: a boot is shared; a cell forks, checks its result, counts batches.
 _EMULATED_START = 0.4
 _EMULATED_PER_BYTE = 1e-6
+_EMULATED_PER_BYTE_OF_PNG = 1.5e-5
 
 
 def _emulated_seconds(cell: Cell) -> float:
     slow = 2.0 if cell.backend.startswith("sandcrust-fork") else 1.0
-    return _EMULATED_START + slow * _EMULATED_PER_BYTE * cell.size
+    is_png = cell.workload == "png-decode"
+    per_byte = _EMULATED_PER_BYTE_OF_PNG if is_png else _EMULATED_PER_BYTE
+    return _EMULATED_START + slow * per_byte * cell.size
 
 
 def expected_seconds(cell: Cell, arguments: Any) -> float:
     """Estimate how long a cell takes with these arguments of pyperf."""
     slow = next((t for prefix, t in _SLOW_CALL.items() if cell.backend.startswith(prefix)), 0.0)
+    slow += _SLOW_CONTENT.get(cell.content, 0.0)
+    start = _START
+    if cell.workload == "png-decode":
+        slow += _PER_BYTE_OF_PNG * cell.size
+        start *= 2  # the image is made
     # Loops double until a value takes the least time, so it takes 1.5 times that on average.
     value = max(1.5 * arguments.min_time, slow)
     warmups = 1 if arguments.warmups is None else arguments.warmups
-    per_process = _START + value * (arguments.values + warmups)
-    return float(_START * 2 + value * _CALIBRATION + arguments.processes * per_process)
+    per_process = start + value * (arguments.values + warmups)
+    return float(start * 2 + value * _CALIBRATION + arguments.processes * per_process)

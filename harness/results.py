@@ -5,6 +5,7 @@
 | run, host | which run, on which machine |
 | backend, mechanism, codec, kind | what was measured; kind is wall, baseline or reference |
 | workload, content, size | on what; size in bytes of content, 0 where there is no input |
+| operations | how many a call makes (pairs of malloc and free), else 1; values are a call's |
 | level | `native`: the timed loop is C; `python`: it is Python and includes the binding |
 | provenance | where the number comes from: measured, emulated, modelled, literature |
 | unit | of median, mean, std, low and high |
@@ -45,6 +46,7 @@ COLUMNS = {
     "workload": "str",
     "content": "str",
     "size": "int64",
+    "operations": "int64",
     "level": "str",
     "provenance": "str",
     "unit": "str",
@@ -145,6 +147,7 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
         "workload": metadata["workload"],
         "content": metadata.get("content", ""),
         "size": metadata.get("size", 0),
+        "operations": metadata.get("operations", 1),
         "level": metadata["level"],
         "provenance": metadata.get("provenance", "measured"),
         "unit": "instructions" if counted else "ns",

@@ -8,21 +8,17 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyperf
 
 from backends import registry
-from backends.contract import TimedLoop
-from harness import workloads
+from harness import timing, workloads
 from harness.plan import Cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from backends.contract import Backend, Sandbox
+    from backends.contract import Backend
 
 #: What a line on standard error begins with that says why a cell failed.
 FAILED = "cell failed: "
@@ -73,57 +69,14 @@ def _measure(runner: Any, cell: Cell, backend: Backend) -> None:
     if not backend.default_allocator:
         _keep_buffers_mapped()
     workload = workloads.find(cell.workload)
-    data = workload.input(cell.content, cell.size)
+    call = workload.call(cell.content, cell.size)
     with backend.open(workload.functions()) as sandbox:
-        expected = workload.checked_result(sandbox, data)
-        loop = _timed(cell, workload, sandbox, data, expected)
-        metadata = {
-            "backend": backend.name,
-            "mechanism": backend.mechanism,
-            "codec": backend.codec,
-            "kind": backend.kind,
-            "workload": cell.workload,
-            "content": cell.content,
-            "size": cell.size,
-            "level": cell.level,
-            "provenance": "measured",
-            **{f"option_{name}": value for name, value in backend.options.items()},
-            **sandbox.placement(),
-        }
-        # pyperf takes no empty text.
-        stated = {name: value for name, value in metadata.items() if value != ""}
-        runner.bench_time_func(cell.name, loop, metadata=stated)
-
-
-def _timed(
-    cell: Cell, workload: workloads.Workload, sandbox: Sandbox, data: bytes, expected: bytes
-) -> Callable[[int], float]:
-    """Make the function that pyperf calls: a number of loops in, seconds for all of them out."""
-    function = workload.function()
-
-    def native_loop(loops: int) -> float:
-        if not isinstance(sandbox, TimedLoop):
-            raise TypeError(f"backend {cell.backend} promises a native loop and has none")
-        batch = sandbox.timed_loop(function, data, loops)
-        _check(batch.last, expected)
-        return batch.seconds
-
-    def python_loop(loops: int) -> float:
-        call = sandbox.call
-        last: bytes | memoryview = b""
-        begin = time.perf_counter()
-        for _ in range(loops):
-            last = call(function, data)
-        seconds = time.perf_counter() - begin
-        _check(last, expected)
-        return seconds
-
-    return native_loop if cell.level == "native" else python_loop
-
-
-def _check(last: bytes | memoryview, expected: bytes) -> None:
-    if last != expected:
-        raise workloads.WrongResultError("wrong result: a timed call returned other bytes")
+        expected = workload.checked_result(sandbox, call)
+        runner.bench_time_func(
+            cell.name,
+            timing.timed_calls(cell, sandbox, call, expected),
+            metadata=timing.metadata(cell, backend, sandbox, call),
+        )
 
 
 def _never(_loops: int) -> float:

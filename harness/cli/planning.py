@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from harness import inputs, workloads
+from harness import workloads
 from harness.cli import bad_input
 from harness.plan import PRESETS, Plan, PlanError, make_plan
 
@@ -73,7 +73,7 @@ def _with_plan(function: Callable[..., None], obstacle: Callable[[], str]) -> Ca
         "--content",
         "contents",
         multiple=True,
-        type=click.Choice(inputs.CONTENTS),
+        type=click.Choice(workloads.CONTENTS),
         help="Instead of the preset's. Repeatable.",
     )
     @click.option(
@@ -124,8 +124,9 @@ def show(plan: Plan, console: Console) -> None:
         table.add_row(workload, provenance, content or "–", sizes or "–", names, str(len(cells)))
     console.print(table)
     for missing in plan.unavailable:
+        whose = f" on {missing.workload}" if missing.workload else ""
         console.print(
-            f"Not here: {missing.backend}: {missing.reason}. {missing.remedy}.", markup=False
+            f"Not here: {missing.backend}{whose}: {missing.reason}. {missing.remedy}.", markup=False
         )
     console.print(
         f"{len(plan.cells)} cells, about {duration(plan.total_seconds())}; pyperf "
