@@ -42,6 +42,26 @@ TEST(every_byte_but_255_occurs_about_as_often_as_any_other)
     free(bytes);
 }
 
+TEST(sizes_of_blocks_are_below_4096_and_about_evenly_spread)
+{
+    enum { COUNT = 40000 };
+    uint16_t *sizes = malloc(COUNT * sizeof(*sizes));
+    CHECK(sizes != NULL);
+    iso_paper_sizes(sizes, COUNT);
+    int counts[4] = {0};
+    for (int i = 0; i < COUNT; i++) {
+        CHECK(sizes[i] < 4096);
+        counts[sizes[i] / 1024]++;
+    }
+    for (int quarter = 0; quarter < 4; quarter++) {
+        CHECK(counts[quarter] > 9500 && counts[quarter] < 10500); /* 10,000, 87 its deviation */
+    }
+    uint16_t first[10];
+    iso_paper_sizes(first, 10);
+    CHECK(memcmp(first, sizes, sizeof(first)) == 0);
+    free(sizes);
+}
+
 TEST(draws_start_afresh_with_each_buffer)
 {
     uint32_t first[100];

@@ -1,6 +1,8 @@
 /* The timed loops: as many calls as asked for, and an end at the first that goes wrong. */
 #include "sandbox.h"
 
+#include "../../native/measure/violations.h"
+
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -82,6 +84,72 @@ TEST(a_batch_ends_at_the_first_violation)
         close_box(&box);
     }
 }
+
+/* ---- the loop of violations ---- */
+
+static int count_and_die(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    atomic_fetch_add(calls_made, 1);
+    return foreign(hostile_write)(input, length, output);
+}
+
+static enum iso_status violations(const struct box *box, enum foreign function,
+                                  struct iso_batch *batch)
+{
+    const uint64_t address_0 = 0;
+    struct iso_request request = {
+        .function = function,
+        .input = (const uint8_t *)&address_0,
+        .input_length = sizeof(address_0),
+    };
+    return iso_timed_violations(box->mechanism, box->sandbox, &request, batch);
+}
+
+TEST(a_batch_of_violations_is_as_many_calls_as_asked_for_and_one_before_it)
+{
+    calls_made = shared_memory(sizeof(*calls_made));
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = count_and_die};
+        open_box(&box);
+        for (unsigned loops = 0; loops <= 20; loops += 10) {
+            *calls_made = 0;
+            struct iso_batch batch = {.loops = loops};
+            CHECK_EQUAL(violations(&box, own_function, &batch), ISO_VIOLATION);
+            CHECK_EQUAL(*calls_made, loops + 1);
+            CHECK(batch.elapsed_ns > 0);
+            CHECK_SIGNAL(((struct answer){ISO_VIOLATION, batch.last}), SIGSEGV);
+        }
+        CHECK_WORKS(&box);
+        close_box(&box);
+    }
+}
+
+static int return_at_the_tenth(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    unsigned call_number = atomic_fetch_add(calls_made, 1) + 1;
+    return foreign(call_number == 10 ? benign_echo : hostile_write)(input, length, output);
+}
+
+TEST(a_batch_of_violations_ends_at_the_first_call_that_returns)
+{
+    calls_made = shared_memory(sizeof(*calls_made));
+    const uint64_t address_0 = 0;
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = return_at_the_tenth};
+        open_box(&box);
+        *calls_made = 0;
+        struct iso_batch batch = {.loops = 100};
+        CHECK_EQUAL(violations(&box, own_function, &batch), ISO_OK);
+        CHECK_EQUAL(*calls_made, 10);
+        CHECK_OUTPUT(&box, ((struct answer){ISO_OK, batch.last}), &address_0, sizeof(address_0));
+        CHECK_WORKS(&box);
+        close_box(&box);
+    }
+}
+
+/* ---- interruptions ---- */
 
 static void handle(int signal)
 {
