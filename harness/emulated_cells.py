@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyperf
 
-from harness import emulated
+from harness import emulated, inputs
 from harness.emulated_worker import Count
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="isobench-cells-") as name:
         folder = Path(name)
         (folder / "cells.json").write_bytes(msgspec.json.encode(list(cells)))
-        command = [sys.executable, "-m", "harness.emulated_worker", str(folder / "cells.json")]
+        inputs.save(folder, [cell.content for cell in cells])
+        command = [sys.executable, "-m", "harness.emulated_worker", str(folder)]
         try:
             status = emulated.run(
                 command,

@@ -1,9 +1,10 @@
 """Measures cells in the emulated machine, where a nanosecond is an instruction retired.
 
-`python -m harness.emulated_worker FILE`, inside the machine: FILE holds the cells as JSON. A line
-of JSON on standard output for each, as soon as it is there. Each cell has a process of its own,
-forked from one that has loaded everything: a cell that dies takes nothing with it, and nothing
-waits for a disk while it is timed (with QEMU's sleep=off, idle time would count).
+`python -m harness.emulated_worker FOLDER`, inside the machine: the folder holds the cells, in
+cells.json, and inputs that take long to make. A line of JSON on standard output for each cell, as
+soon as it is there. Each has a process of its own, forked from one that has loaded everything: a
+cell that dies takes nothing with it, and nothing waits for a disk while it is timed (with QEMU's
+sleep=off, idle time would count).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backends import native, registry
-from harness import timing, workloads
+from harness import inputs, timing, workloads
 from harness.plan import Cell
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main() -> None:
-    """Measure the cells that the file names."""
-    cells = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=list[Cell])
+    """Measure the cells in the folder."""
+    folder = Path(sys.argv[1])
+    cells = msgspec.json.decode((folder / "cells.json").read_bytes(), type=list[Cell])
+    inputs.load(folder)
     _load_everything(cells)
     for cell in cells:
         reading, writing = os.pipe()
@@ -71,7 +74,6 @@ def main() -> None:
 
 def _load_everything(cells: list[Cell]) -> None:
     import snappy  # noqa: F401 - what the checks use
-    from PIL import PngImagePlugin  # noqa: F401 - likewise
 
     registry.all_backends()
     for cell in cells:

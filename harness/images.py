@@ -6,14 +6,15 @@ gradients, with edges, and a grain as of a sensor; the drawings flat shapes, lin
 strokes like text. All arithmetic is on whole numbers, so that the pixels are the same everywhere;
 the files depend on the version of zlib.
 
-A file is made when it is first asked for, and kept in memory.
+`python -m harness.images FOLDER NAME` writes NAME.png and NAME.rows, what the file decodes to.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.util
+import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,9 @@ def encoded(name: str) -> bytes:
         ValueError: There is no such image.
     """
     if name in _MADE:
-        return _made_file(name)
+        return _encode(_MADE[name]())
     if name in _SHIPPED:
-        # Found without being imported: a process that measures forks stays small.
+        # Found without being imported, which takes a second.
         package = importlib.util.find_spec("matplotlib")
         return (Path(str(package and package.origin)).parent / _SHIPPED[name]).read_bytes()
     raise ValueError(f"no image {name!r}; there are: {', '.join((*_MADE, *_SHIPPED))}")
@@ -52,9 +53,21 @@ def pixels(name: str) -> Pixels:
     return _COLOURS[made] if made.ndim == 2 else made  # noqa: PLR2004 - a palette's indices
 
 
-@functools.cache
-def _made_file(name: str) -> bytes:
-    return _encode(_MADE[name]())
+def decoded(file: bytes) -> bytes:
+    """Decode a PNG with Pillow, which does not use libpng, to what foreign_decode_png gives."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(file)) as image:
+        rows = image.convert("RGB").tobytes()
+        return struct.pack("=II", image.height, 3 * image.width) + rows
+
+
+def main() -> None:
+    """Write an image and what it decodes to into a folder."""
+    folder, name = Path(sys.argv[1]), sys.argv[2]
+    file = encoded(name)
+    (folder / f"{name}.png").write_bytes(file)
+    (folder / f"{name}.rows").write_bytes(decoded(file))
 
 
 # ---- what they show ----
@@ -83,7 +96,10 @@ def _hash(numbers: NDArray[np.uint32], seed: int) -> NDArray[np.uint32]:
 
 
 def _photograph(height: int, width: int, grain: int) -> Pixels:
-    """A landscape: a sky that darkens upwards, hills with edges, octaves of noise, grain.
+    """A landscape: a sky that darkens upwards, hills, a forest, a field; octaves of noise, grain.
+
+    The trunks of the forest stand upright and the furrows of the field lie flat, so that rows
+    differ in which of PNG's filters suits them.
 
     Args:
         height: Rows.
@@ -97,12 +113,15 @@ def _photograph(height: int, width: int, grain: int) -> Pixels:
     image = np.empty((height, width, 3), np.int32)
     for channel, (top, bottom) in enumerate(((40, 130), (80, 140), (150, 160))):
         image[:, :, channel] = top + (bottom - top) * y // height + (scene >> 2)
-    for hill in range(3):  # each nearer, lower and darker
+    trunks, furrows = _noise(1, width, 3, 40) >> 10, _noise(height, 1, 2, 41) >> 10
+    for hill, texture in enumerate(
+        (np.zeros_like(trunks), trunks, furrows)
+    ):  # each nearer and lower
         profile = _noise(1, width, 90 - 25 * hill, 20 + hill)[0] >> 9
         crest = height * (2 + hill) // 5 - profile
         ground = y >= crest
         for channel, colour in enumerate((60, 85, 40)):
-            shaded = colour - 12 * hill + (scene * (4 + hill) >> 3)
+            shaded = colour - 12 * hill + (scene * (4 + hill) >> 3) + texture
             image[:, :, channel] = np.where(ground, shaded, image[:, :, channel])
     numbers = np.arange(height * width * 3, dtype=np.uint32)
     random = (_hash(numbers, 99) >> np.uint32(16)).astype(np.int32).reshape(image.shape)
@@ -239,3 +258,7 @@ def _paeth(left: Pixels, up: Pixels, corner: Pixels) -> Pixels:
     return np.where(
         (to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner)
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -7,11 +7,20 @@ is made of common English words, likelier the commoner they are (Zipf's law), an
 
 from __future__ import annotations
 
+import mmap
 import struct
+import subprocess
+import sys
+import tempfile
 from bisect import bisect
 from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from backends import native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CONTENTS = ("random", "text")
 
@@ -19,6 +28,7 @@ CONTENTS = ("random", "text")
 PAPER_IMAGES = ("palette-256x256", "rgb-701x599", "rgb-454x603", "rgb-816x1088")
 #: Images that an installed package ships.
 SHIPPED_IMAGES = ("matplotlib-present", "matplotlib-logo")
+_IMAGES = (*PAPER_IMAGES, *SHIPPED_IMAGES)
 
 # From the most to the least frequent. What matters is their number and their lengths.
 _WORDS = """
@@ -56,15 +66,62 @@ def content(name: str, length: int) -> bytes:
     raise ValueError(f"no content {name!r}; there are: {', '.join(CONTENTS)}")
 
 
-def image(name: str) -> bytes:
-    """Give an image as a PNG file.
+class Image(NamedTuple):
+    """An image to decode.
+
+    Attributes:
+        file: A PNG.
+        rows: What Pillow, which has a decoder of its own, makes of it, as foreign_decode_png gives
+            it: u32 rows, u32 bytes of a row, then the rows in 8-bit RGB.
+    """
+
+    file: mmap.mmap
+    rows: mmap.mmap
+
+
+_images: dict[str, Image] = {}
+
+
+def image(name: str) -> Image:
+    """Give an image, of which this process keeps a copy.
+
+    It is made in another process, and the copy is in shared memory: forking a process that had
+    loaded numpy for it costs five times as much, and forks are what is measured.
 
     Raises:
         ValueError: There is no such image.
     """
-    from harness import images  # with numpy, which other processes do without
+    if name not in _IMAGES:
+        raise ValueError(f"no image {name!r}; there are: {', '.join(_IMAGES)}")
+    if name not in _images:
+        with tempfile.TemporaryDirectory(prefix="isobench-image-") as folder:
+            command = [sys.executable, "-m", "harness.images", folder, name]
+            subprocess.run(command, check=True)  # noqa: S603 - our own interpreter and module
+            load(Path(folder))
+    return _images[name]
 
-    return images.encoded(name)
+
+def save(folder: Path, contents: Iterable[str]) -> None:
+    """Write to a folder what of these contents takes long to make, for another process."""
+    for name in dict.fromkeys(contents):
+        if name in _IMAGES:
+            (folder / f"{name}.png").write_bytes(image(name).file)
+            (folder / f"{name}.rows").write_bytes(image(name).rows)
+
+
+def load(folder: Path) -> None:
+    """Read what `save` wrote."""
+    for file in folder.glob("*.png"):
+        _images[file.stem] = Image(_shared(file), _shared(file.with_suffix(".rows")))
+
+
+def _shared(file: Path) -> mmap.mmap:
+    memory = mmap.mmap(-1, file.stat().st_size)
+    with file.open("rb", buffering=0) as source:
+        length = 0
+        while count := source.readinto(memoryview(memory)[length:]):
+            length += count
+    return memory
 
 
 def allocations(steps: int) -> bytes:
@@ -72,18 +129,19 @@ def allocations(steps: int) -> bytes:
     return native.paper_sizes(steps)
 
 
-def replacements(blocks: int, steps: int) -> bytes:
+def replacements(blocks: int, steps: int) -> tuple[bytes, bytes]:
     """Make the steps that allocate so many blocks and then replace, at random, one a step.
 
-    The sizes are the paper's, the slots of its generator's 32-bit draws.
+    The slots are of the generator's 32-bit draws.
 
     Returns:
-        `blocks + steps` of a slot and a size, both uint16, little-endian.
+        `blocks + steps` of a slot and a size, both uint16, little-endian; and the sizes alone.
     """
     draws = memoryview(native.paper_draws(steps)).cast("I")
     slots = [*range(blocks), *(draw * blocks >> 32 for draw in draws)]
-    sizes = memoryview(native.paper_sizes(blocks + steps)).cast("H")
-    return b"".join(struct.pack("<HH", slot, size) for slot, size in zip(slots, sizes, strict=True))
+    sizes = allocations(blocks + steps)
+    pairs = zip(slots, memoryview(sizes).cast("H"), strict=True)
+    return b"".join(struct.pack("<HH", slot, size) for slot, size in pairs), sizes
 
 
 def _text(length: int) -> bytes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import pyperf
 
-from harness import emulated_cells, host, storage
+from harness import emulated_cells, host, inputs, storage
 from harness.storage import Failure, RunRecord
 from harness.worker import FAILED
 
@@ -168,12 +168,15 @@ def measure(cell: Cell, options: Sequence[str]) -> Any:
     """
     with tempfile.TemporaryDirectory(prefix="isobench-") as scratch:
         output = Path(scratch) / "cell.json"
+        inputs.save(Path(scratch), [cell.content])
         command = [
             sys.executable,
             "-m",
             "harness.worker",
             "--cell",
             msgspec.json.encode(cell).decode(),
+            "--inputs",
+            scratch,
             "--output",
             str(output),
             "--quiet",

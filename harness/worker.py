@@ -1,6 +1,6 @@
 """Measures one cell: pyperf's manager of that cell, and each of the workers that it starts.
 
-`python -m harness.worker --cell '{"backend": …}' --output FILE [OPTIONS OF PYPERF]`
+`python -m harness.worker --cell '{"backend": …}' --inputs FOLDER --output FILE [OPTIONS OF PYPERF]`
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyperf
 
 from backends import registry
-from harness import timing, workloads
+from harness import inputs, timing, workloads
 from harness.plan import Cell
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def main() -> None:
     _die_with_parent()
     runner = _Runner(program_args=("-m", "harness.worker"), add_cmdline_args=_pass_cell_on)
     runner.argparser.add_argument("--cell", required=True)
+    runner.argparser.add_argument("--inputs", required=True)
     arguments = runner.parse_args()
     cell = msgspec.json.decode(arguments.cell, type=Cell)
     try:
@@ -58,6 +60,7 @@ def main() -> None:
             runner.bench_time_func(cell.name, _never)
             return
         runner.place()
+        inputs.load(Path(arguments.inputs))
         _measure(runner, cell, backend)
     except Exception as error:  # noqa: BLE001 - the manager of the run reports it
         # Of several, the first counts: a worker's own, and not its manager's that it failed.
@@ -91,7 +94,7 @@ def _keep_buffers_mapped() -> None:
 
 
 def _pass_cell_on(command: list[str], arguments: Any) -> None:
-    command.extend(("--cell", arguments.cell))
+    command.extend(("--cell", arguments.cell, "--inputs", arguments.inputs))
 
 
 def _die_with_parent() -> None:
