@@ -464,12 +464,10 @@ def expected_seconds(cell: Cell, arguments: Any) -> float:
     """Estimate how long a cell takes with these arguments of pyperf."""
     slow = next((t for prefix, t in _SLOW_CALL.items() if cell.backend.startswith(prefix)), 0.0)
     slow += _SLOW_CONTENT.get(cell.content, 0.0)
-    start = _START
     if cell.workload == "png-decode":
         slow += _PER_BYTE_OF_PNG * cell.size
-        start *= 2  # the image is made
     # Loops double until a value takes the least time, so it takes 1.5 times that on average.
     value = max(1.5 * arguments.min_time, slow)
     warmups = 1 if arguments.warmups is None else arguments.warmups
-    per_process = start + value * (arguments.values + warmups)
-    return float(start * 2 + value * _CALIBRATION + arguments.processes * per_process)
+    per_process = _START + value * (arguments.values + warmups)
+    return float(_START * 2 + value * _CALIBRATION + arguments.processes * per_process)

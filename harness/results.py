@@ -78,6 +78,7 @@ class Run:
         warnings: What made the machine noisy.
         preset: Name of the plan.
         finished: Whether no cell is missing.
+        inapplicable: Backends that one workload could not be measured on, with reasons.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Run:
     warnings: tuple[str, ...]
     preset: str
     finished: bool
+    inapplicable: tuple[Unavailable, ...] = ()
 
 
 def load(folder: Path) -> Run:
@@ -108,11 +110,12 @@ def load(folder: Path) -> Run:
         folder=folder,
         table=table,
         host=record.host,
-        unavailable=record.plan.unavailable,
+        unavailable=tuple(u for u in record.plan.unavailable if not u.workload),
         failures=tuple(record.failures),
         warnings=tuple(record.warnings),
         preset=record.plan.preset,
         finished=bool(record.finished),
+        inapplicable=tuple(u for u in record.plan.unavailable if u.workload),
     )
 
 

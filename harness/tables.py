@@ -104,15 +104,13 @@ def _count(low: int, high: int, noun: str) -> str:
 
 def _missing(run: Run, rows: pd.DataFrame) -> Iterator[str]:
     by_reason: dict[str, list[str]] = defaultdict(list)
-    about = {"", *rows["workload"]}
-    unavailable = [missing for missing in run.unavailable if missing.workload in about]
-    for missing in unavailable:
+    for missing in run.unavailable:
         by_reason[_one_line(missing.reason)].append(missing.backend)
     for reason, backends in by_reason.items():
         yield f"Not available: {', '.join(backends)}: {reason}."
     # A reference runs only what it is a reference for.
     references = run.table.loc[run.table["kind"] == "reference", "backend"]
-    explained = {missing.backend for missing in unavailable} | set(references)
+    explained = {missing.backend for missing in run.unavailable} | set(references)
     run_here = run.table[run.table["provenance"].isin(comparison.RUN_HERE)]
     known = set(run_here["backend"]) - explained
     for (provenance, _), group in comparison.panels(rows):

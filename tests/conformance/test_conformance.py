@@ -22,6 +22,7 @@ from backends.contract import (
     IsolationError,
     SandboxClosedError,
     TimedLoop,
+    TimedViolations,
     UnsupportedError,
     ViolationError,
     ViolationKind,
@@ -360,6 +361,25 @@ def test_a_native_loop_reports_what_goes_wrong_in_it(
             pytest.skip("this backend has no native loop")
         with pytest.raises(IsolationError):
             sandbox.timed_loop(error, b"\x09", 100)
+        assert sandbox.call(reverse, b"abc") == b"cba"
+
+
+def test_a_native_loop_of_violations_gives_the_fault_that_a_call_gives(
+    backend: Backend, functions: Functions
+) -> None:
+    require(backend.guarantees.recovery, "recovery")
+    write, reverse = functions.hostile("write"), functions.benign("reverse")
+    address_0 = bytes(8)
+    with backend.open([write, reverse]) as sandbox:
+        assert isinstance(sandbox, TimedViolations) == backend.native_loop
+        if isinstance(sandbox, TimedViolations):
+            with pytest.raises(ViolationError) as raised:
+                sandbox.call(write, address_0)
+            batch = sandbox.timed_violations(write, address_0, 20)
+            assert batch.last == raised.value.fault
+            assert 0 < batch.seconds < 10
+            with pytest.raises(ValueError, match="benign_reverse returned"):
+                sandbox.timed_violations(reverse, b"abc", 20)
         assert sandbox.call(reverse, b"abc") == b"cba"
 
 

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from backends import registry
+from harness import inputs, workloads
 from harness.plan import PRESETS, Cell, PlanError, make_plan, pyperf_arguments
 
 
@@ -16,16 +17,13 @@ def test_every_preset_measures_every_backend_and_workload(preset: str) -> None:
     there = {name for name, a in available.items() if a.emulated}
     assert {c.backend for c in plan.cells if c.provenance == "measured"} == here
     assert {c.backend for c in plan.cells} == here | there
-    assert {cell.workload for cell in plan.cells} == {
-        "switch",
-        "snappy-compress",
-        "snappy-uncompress",
-    }
+    assert {cell.workload for cell in plan.cells} == {w.name for w in workloads.WORKLOADS}
 
 
 def test_the_papers_preset_has_all_sizes_of_the_paper_and_both_contents() -> None:
     plan = make_plan("paper")
-    sized = {(cell.content, cell.size) for cell in plan.cells if cell.size}
+    snappy = [cell for cell in plan.cells if cell.workload.startswith("snappy")]
+    sized = {(cell.content, cell.size) for cell in snappy}
     sizes = {1, 8, 64, 256, 512, 1024, 4096, 1 << 14, 1 << 15, 1 << 16, 1 << 18, 1 << 21}
     assert sized == {(content, size) for content in ("random", "text") for size in sizes}
 
@@ -57,6 +55,37 @@ def test_what_is_asked_for_narrows_the_preset() -> None:
     )
 
 
+def test_contents_that_are_no_choice_of_the_user_have_one_size_each() -> None:
+    cells = make_plan("quick", backends=["none"], emulate=False).cells
+    images = [(cell.content, cell.size) for cell in cells if cell.workload == "png-decode"]
+    assert images == [(name, len(inputs.image(name).file)) for name in inputs.PAPER_IMAGES]
+    pairs = {(cell.content, cell.size) for cell in cells if cell.workload == "malloc"}
+    assert pairs == {("pairs", 2000), ("live-1000", 84_000)}
+
+
+def test_contents_narrow_workloads_to_those_that_have_them() -> None:
+    plan = make_plan("quick", backends=["none"], contents=["text", "matplotlib-logo"], sizes=[7])
+    assert {(c.workload, c.content) for c in plan.cells if c.provenance == "measured"} == {
+        ("switch", ""),
+        ("snappy-compress", "text"),
+        ("snappy-uncompress", "text"),
+        ("png-decode", "matplotlib-logo"),
+    }
+
+
+def test_rewind_is_measured_where_recovery_is_claimed_and_elsewhere_there_is_a_reason() -> None:
+    plan = make_plan("smoke", workload_names=["rewind"])
+    claims = {b.name: b.guarantees.recovery for b in registry.all_backends()}
+    assert all(claims[cell.backend] for cell in plan.cells)
+    assert "sandcrust-fork" in {cell.backend for cell in plan.cells}
+    missing = {u.backend: u for u in plan.unavailable if u.workload}
+    assert {"none", "none-default-malloc"} <= set(missing)
+    assert "pipe-floor" not in missing  # which runs no function anyway
+    assert "no recovery" in missing["none"].reason
+    assert missing["none"].workload == "rewind"
+    assert not any(u.workload for u in make_plan("smoke", workload_names=["malloc"]).unavailable)
+
+
 def test_a_reference_is_measured_only_on_what_it_can_run() -> None:
     cells = make_plan("quick", backends=["pipe-floor"]).cells
     assert {cell.workload for cell in cells} == {"switch"}
@@ -82,6 +111,30 @@ def test_an_unavailable_backend_is_listed_with_reason_and_remedy() -> None:
         ({"preset": "smoke", "backends": ["mkp"]}, "no backend 'mkp'; there are: none"),
         ({"preset": "smoke", "workload_names": ["gzip"]}, "no workload 'gzip'"),
         ({"preset": "smoke", "contents": ["images"]}, "no content 'images'"),
+        (
+            {"preset": "smoke", "workload_names": ["switch"], "contents": ["text"]},
+            "no content 'text' of switch; it takes none",
+        ),
+        (
+            {"preset": "smoke", "workload_names": ["png-decode"], "contents": ["text"]},
+            "no content 'text' of png-decode; there are: palette-256x256",
+        ),
+        (
+            {
+                "preset": "smoke",
+                "workload_names": ["png-decode", "snappy-compress"],
+                "contents": ["text"],
+            },
+            "no content is named for png-decode; there are: palette-256x256",
+        ),
+        (
+            {"preset": "smoke", "workload_names": ["switch", "malloc"], "sizes": [64]},
+            "size 64: .*snappy-compress, snappy-uncompress",
+        ),
+        (
+            {"preset": "smoke", "workload_names": ["rewind"], "backends": ["none"]},
+            "nothing to measure.*none: .*no recovery",
+        ),
         ({"preset": "smoke", "sizes": [0]}, "size 0"),
         ({"preset": "smoke", "pyperf": ["--frobnicate"]}, "frobnicate"),
         ({"preset": "smoke", "pyperf": ["--processes", "many"]}, "many"),

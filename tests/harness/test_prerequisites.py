@@ -160,6 +160,15 @@ def test_a_header_that_does_not_compile_is_missing(system: System) -> None:
     assert lines_to_type(done) == ["Install: sudo apt-get install -y libsnappy-dev"]
 
 
+def test_a_libpng_that_does_not_compile_is_named_with_its_package(system: System) -> None:
+    system.add("cc", WITHOUT_SNAPPY.replace("-lsnappy", "-lpng").replace("snappy-c.h", "png.h"))
+    system.add_apt_get("exit 0")
+    done = system.run()
+    assert done.returncode == 2
+    assert "libpng with its C header, png.h" in done.stderr
+    assert lines_to_type(done) == ["Install: sudo apt-get install -y libpng-dev"]
+
+
 def test_a_prefix_that_the_build_is_told_of_is_looked_at(system: System) -> None:
     # As on a cluster: snappy in a folder of one's own.
     system.add("cc", LOG_CALL + REAL_CC)

@@ -3,14 +3,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pyperf
 import pytest
 
 from harness import results, storage
+from harness.plan import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -33,6 +36,44 @@ def test_statistics_are_those_of_pyperfs_values(finished: Path) -> None:
         assert row.std == pytest.approx(benchmark.stdev() * 1e9)
         assert row.n == benchmark.get_nvalue()
         assert row.low <= row.mean <= row.high
+
+
+def test_operations_of_a_call_are_in_the_table_and_older_runs_had_one(finished: Path) -> None:
+    path = finished / storage.BENCHMARKS_FILE
+    benchmarks = []
+    for operations, benchmark in enumerate(pyperf.BenchmarkSuite.load(str(path)).get_benchmarks()):
+        runs = []
+        for process in benchmark.get_runs():
+            metadata = {k: v for k, v in process.get_metadata().items() if k != "operations"}
+            if operations:
+                metadata["operations"] = 1000 * operations
+            runs.append(
+                pyperf.Run(
+                    process.values,
+                    warmups=process.warmups,
+                    metadata=metadata,
+                    collect_metadata=False,
+                )
+            )
+        benchmarks.append(pyperf.Benchmark(runs))
+    pyperf.BenchmarkSuite(benchmarks).dump(str(path), replace=True)
+    operations = results.load(finished).table["operations"].to_list()
+    assert operations == [1, *(1000 * number for number in range(1, len(benchmarks)))]
+
+
+def test_backends_that_one_workload_cannot_run_on_are_not_unavailable(
+    finished: Path, rewrite: Callable[[Path, Callable[[storage.RunRecord], None]], None]
+) -> None:
+    nowhere = Unavailable("a", "no CPU", "buy one")
+    here = Unavailable("b", "it would die", "leave it out", "rewind")
+
+    def add(record: storage.RunRecord) -> None:
+        record.plan = msgspec.structs.replace(record.plan, unavailable=(nowhere, here))
+
+    rewrite(finished, add)
+    run = results.load(finished)
+    assert run.unavailable == (nowhere,)
+    assert run.inapplicable == (here,)
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
