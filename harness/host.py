@@ -31,7 +31,7 @@ NOT_EXPOSED = "not exposed"
 _FLAGS = {"x86_64": ("pku", "ospke"), "aarch64": ("poe",)}
 
 # python-snappy compresses with cramjam's own snappy, not with libsnappy.
-_DISTRIBUTIONS = ("isobench", "pyperf", "cffi", "python-snappy", "cramjam")
+_DISTRIBUTIONS = ("isobench", "pyperf", "cffi", "python-snappy", "cramjam", "pillow")
 
 _ASLR = {"0": "off", "1": "without the heap", "2": "full"}
 
@@ -283,18 +283,20 @@ def _versions(root: Path) -> JSON:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    versions["libsnappy"] = _libsnappy(root)
+    versions["libsnappy"] = _library(root, "libsnappy1*", "libsnappy.so.1")
+    versions["libpng"] = _library(root, "libpng16-16*", "libpng16.so.16")
+    versions["zlib"] = _library(root, "zlib1g", "libz.so.1")  # libpng's, and the images' encoder
     return versions
 
 
-def _libsnappy(root: Path) -> str:
+def _library(root: Path, package: str, soname: str) -> str:
     """Give the Debian package's version, else the name of the file that the soname leads to."""
-    query = ["dpkg-query", "--show", "--showformat", "${Version}\n", "libsnappy1*"]
+    query = ["dpkg-query", "--show", "--showformat", "${Version}\n", package]
     versions = attempt(query, timeout=_TIMEOUT).stdout.split()
     if versions:
         return _joined(versions)
     for folder in ("usr/local/lib", "usr/lib64", "usr/lib", "usr/lib/*-linux-gnu"):
-        for path in _paths(root, f"{folder}/libsnappy.so.1"):
+        for path in _paths(root, f"{folder}/{soname}"):
             return Path(os.path.realpath(path)).name  # does not raise, whatever the links are
     return UNKNOWN
 
