@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-import subprocess
 import sys
-import tempfile
 from bisect import bisect
 from itertools import accumulate
 from pathlib import Path
@@ -94,6 +92,9 @@ def image(name: str) -> Image:
     if name not in _IMAGES:
         raise ValueError(f"no image {name!r}; there are: {', '.join(_IMAGES)}")
     if name not in _images:
+        import subprocess
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="isobench-image-") as folder:
             command = [sys.executable, "-m", "harness.images", folder, name]
             subprocess.run(command, check=True)  # noqa: S603 - our own interpreter and module

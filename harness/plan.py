@@ -450,7 +450,7 @@ _CALIBRATION = 6  # values' worth of time that finding the number of loops takes
 # Emulated seconds of the host: a boot is shared; a cell forks, checks its result, counts batches.
 _EMULATED_START = 0.4
 _EMULATED_PER_BYTE = 1e-6
-_EMULATED_PER_BYTE_OF_PNG = 1.5e-5
+_EMULATED_PER_BYTE_OF_PNG = 4e-6
 
 
 def _emulated_seconds(cell: Cell) -> float:
