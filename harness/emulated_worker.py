@@ -124,12 +124,12 @@ def _measure(cell: Cell) -> Count:
     with backend.open(workload.functions()) as sandbox:
         seconds = timing.timed_calls(cell, sandbox, call, workload.checked_result(sandbox, call))
         one = seconds(1) * 1e9
-        if one < _LEAST_INSTRUCTIONS:
+        attempts = 1  # what is longer than the timer's period cannot avoid the timer
+        if one < _TIMER_PERIOD:
+            attempts = _ATTEMPTS
             seconds(3)  # pages and branches of the first calls
             one = seconds(1) * 1e9
         loops = max(1, int(_LEAST_INSTRUCTIONS / one))
-        # What is longer than the timer's period cannot avoid the timer.
-        attempts = _ATTEMPTS if one < _TIMER_PERIOD else 1
         values = [
             _undisturbed(lambda: seconds(loops) * 1e9 / loops, attempts) for _ in range(BATCHES)
         ]

@@ -215,15 +215,8 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         for content, size in pairs
         for cell in _cells(counted, workload, content, size, "native")
     ]
-    unavailable = [
-        *unavailable,
-        *(
-            _would_die(w, b)
-            for w in inputs_of
-            for b in wanted
-            if _dies(w, b) and b in (*here, *counted)
-        ),
-    ]
+    run = [backend for backend in wanted if backend in here or backend in counted]
+    unavailable += [_would_die(w, b) for w in inputs_of for b in run if _dies(w, b)]
     if not cells:
         why = "; ".join(f"{u.backend}: {u.reason}" for u in unavailable)
         raise PlanError(f"nothing to measure: no chosen backend runs a chosen workload here. {why}")
