@@ -43,7 +43,9 @@ def encoded(name: str) -> bytes:
     if name in _SHIPPED:
         # Found without being imported, which takes a second.
         package = importlib.util.find_spec("matplotlib")
-        return (Path(str(package and package.origin)).parent / _SHIPPED[name]).read_bytes()
+        if package is None or package.origin is None:
+            raise ValueError(f"image {name!r} is matplotlib's, which is not installed")
+        return (Path(package.origin).parent / _SHIPPED[name]).read_bytes()
     raise ValueError(f"no image {name!r}; there are: {', '.join((*_MADE, *_SHIPPED))}")
 
 
@@ -114,9 +116,8 @@ def _photograph(height: int, width: int, grain: int) -> Pixels:
     for channel, (top, bottom) in enumerate(((40, 130), (80, 140), (150, 160))):
         image[:, :, channel] = top + (bottom - top) * y // height + (scene >> 2)
     trunks, furrows = _noise(1, width, 3, 40) >> 10, _noise(height, 1, 2, 41) >> 10
-    for hill, texture in enumerate(
-        (np.zeros_like(trunks), trunks, furrows)
-    ):  # each nearer and lower
+    textures = (np.zeros_like(trunks), trunks, furrows)
+    for hill, texture in enumerate(textures):  # each nearer, lower and darker
         profile = _noise(1, width, 90 - 25 * hill, 20 + hill)[0] >> 9
         crest = height * (2 + hill) // 5 - profile
         ground = y >= crest

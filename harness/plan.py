@@ -100,7 +100,7 @@ def _options(processes: int, values: int, min_time: float) -> tuple[str, ...]:
 PRESETS = {
     "smoke": Preset(
         summary="Does it work? About a minute; its numbers are rough.",
-        contents=("random", "palette-256x256", "pairs", "fault"),
+        contents=("random", "palette-256x256", "pairs", "fault", "return"),
         sizes=(1 << 16,),
         pyperf=_options(2, 2, 0.005),
     ),
