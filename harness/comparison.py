@@ -8,6 +8,7 @@ a row in a table.
 from __future__ import annotations
 
 import math
+import re
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,8 @@ BASELINE = "none"
 PROVENANCE = {
     "measured": "wall clock on this host",
     "modelled": "measured software path plus a published cost of an instruction this CPU lacks",
-    "literature": "cited figure, from elsewhere",
     "emulated": "instructions retired on the emulated machine",
+    "literature": "cited figure, from elsewhere",
 }
 
 #: Provenances whose numbers this project obtains by running; others are as many as they are.
@@ -34,6 +35,9 @@ RUN_HERE = ("measured", "emulated")
 
 Panel = tuple[str, str]  # provenance, unit
 Series = tuple[str, str]  # backend, level
+
+#: The optimisation level of a codec whose backend names none.
+OPTIMISATION = 2
 
 _SERIES = ["backend", "level"]
 _CELL = ["unit", "provenance", "workload", "content", "size", "level"]
@@ -62,11 +66,13 @@ def panels(rows: pd.DataFrame) -> list[tuple[Panel, pd.DataFrame]]:
 def series(rows: pd.DataFrame) -> dict[Series, pd.DataFrame]:
     """Split rows by backend and level: baselines first, walls, references; each by mechanism."""
 
-    def order(item: tuple[Series, pd.DataFrame]) -> tuple[int, bool, str, Series]:
+    def order(
+        item: tuple[Series, pd.DataFrame],
+    ) -> tuple[int, bool, str, tuple[str, int], Series]:
         key, group = item
         kind, mechanism = str(group["kind"].iloc[0]), str(group["mechanism"].iloc[0])
         rank = _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
-        return rank, key[0] != BASELINE, mechanism, key
+        return rank, key[0] != BASELINE, mechanism, optimisation(key[0]), key
 
     groups = {(str(b), str(level)): group for (b, level), group in rows.groupby(_SERIES)}
     return dict(sorted(groups.items(), key=order))
@@ -79,6 +85,20 @@ def by_latency(rows: pd.DataFrame) -> pd.DataFrame:
     keyed = rows.assign(_other=other, _variant=variant)
     keyed = keyed.sort_values(["_other", "_variant", "mean", "backend", "level"])
     return keyed.drop(columns=["_other", "_variant"])
+
+
+def optimisation(backend: str) -> tuple[str, int]:
+    """Split a codec's backend into its name at the usual level of optimisation, and its level.
+
+    `mpk-abomonation-v1-O0` is `mpk-abomonation-v1` at 0, and that by itself is at 2.
+    """
+    found = re.fullmatch(r"(.*-v\d)-O(\d)", backend)
+    return (found[1], int(found[2])) if found else (backend, OPTIMISATION)
+
+
+def usual_optimisation(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out codecs at other levels than the usual: Figure 4 is about those."""
+    return rows[rows["backend"].map(lambda backend: optimisation(backend)[0]) == rows["backend"]]
 
 
 def with_ratios(rows: pd.DataFrame) -> pd.DataFrame:
@@ -106,18 +126,21 @@ def common_sizes(rows: pd.DataFrame) -> list[int]:
     return sorted(int(size) for size in reduce(set.intersection, sizes)) if sizes else []
 
 
-def geometric_means(rows: pd.DataFrame, sizes: Sequence[int]) -> dict[Series, float]:
-    """Average each series' means over these sizes.
+def geometric_means(
+    rows: pd.DataFrame, sizes: Sequence[int], column: str = "mean"
+) -> dict[Series, float]:
+    """Average a column of each series over these sizes.
 
     Args:
         rows: Of the tidy table: one workload, content, unit and provenance.
         sizes: Bytes; see `common_sizes`. Means over different sizes cannot be compared.
+        column: Of positive numbers.
 
     Returns:
-        Geometric means, in the rows' unit. Empty if there are no sizes.
+        Geometric means, in the column's unit. Empty if there are no sizes.
     """
     shared = rows[rows["size"].isin(list(sizes))]
-    return {key: float(stats.gmean(group["mean"])) for key, group in series(shared).items()}
+    return {key: float(stats.gmean(group[column])) for key, group in series(shared).items()}
 
 
 # ---- numbers as text ----

@@ -6,74 +6,29 @@ import re
 import shutil
 import subprocess
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_runs import (
+    EMULATED,
+    SIZES,
+    failures_only,
+    make_row,
+    make_run,
+    single_value,
+    sized_rows,
+    whole_run,
+)
 from scipy import stats
 
 from harness import comparison, tables
 from harness.comparison import TIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from pathlib import Path
-
-SIZES = (1, 64, 4096, 1 << 18, 1 << 21)
-EMULATED = {"provenance": "emulated", "unit": "instructions"}
-
-
-def make_row(backend: str, mean: float, **other: Any) -> dict[str, Any]:
-    kinds = {"none": "baseline", "none-default-malloc": "baseline", "pipe-floor": "reference"}
-    row = {
-        "run": "r1", "host": "h", "backend": backend, "mechanism": backend, "codec": "",
-        "kind": kinds.get(backend, "wall"), "workload": "switch", "content": "", "size": 0,
-        "level": "native", "provenance": "measured", "unit": "ns", "n": 60, "processes": 20,
-        "median": mean, "mean": mean, "std": 0.02 * mean, "low": 0.99 * mean, "high": 1.01 * mean,
-    }  # fmt: skip
-    return row | other
-
-
-def single_value(backend: str, mean: float, **other: Any) -> dict[str, Any]:
-    unknown = {"std": math.nan, "low": math.nan, "high": math.nan}
-    return make_row(backend, mean, n=1, processes=1, **unknown, **other)
-
-
-def sized_rows(
-    backend: str,
-    fixed: float,
-    sizes: Iterable[int] = SIZES,
-    contents: Sequence[str] = ("random",),
-    **other: Any,
-) -> list[dict[str, Any]]:
-    return [
-        make_row(
-            backend, fixed + 60 + 0.2 * size, workload=work, content=content, size=size, **other
-        )
-        for work in tables.FIGURE_3
-        for content in contents
-        for size in sizes
-    ]
-
-
-def make_run(rows: list[dict[str, Any]], **other: Any) -> Any:
-    facts = {
-        "id": "r1", "host": {"cpu": "Some CPU @ 2 GHz"}, "unavailable": (), "failures": (),
-        "warnings": (), "preset": "quick", "finished": True,
-    }  # fmt: skip
-    return SimpleNamespace(
-        table=pd.DataFrame(rows, columns=list(make_row("none", 1))), **(facts | other)
-    )
-
-
-def failures_only() -> Any:
-    return make_run(
-        [],
-        failures=[SimpleNamespace(cell="switch/mpk", error="Traceback\nOSError: no such key")],
-        unavailable=[SimpleNamespace(backend="page-table", reason="kernel too old", remedy="")],
-    )
 
 
 def part(table: tables.Table, heading: str) -> pd.DataFrame:
@@ -159,7 +114,11 @@ def test_the_table_of_figure_2_gives_each_number_its_unit_and_provenance() -> No
         make_row("mpk", 297, **EMULATED),
     ]
     cells = part(tables.figure2_table(make_run(rows)), "Mean")
-    assert list(cells.index) == ["none", "sandcrust-pipe", "mpk"]
+    quoted = f"PKRU-Safe, 8.55 {TIMES} none (quoted)"
+    assert list(cells.index) == ["none", "sandcrust-pipe", quoted, "mpk"]
+    assert cells.loc[quoted, ["mean", "provenance", "values"]].tolist() == [
+        "20.5 ns", "literature", "—",
+    ]  # fmt: skip
     assert cells.loc["sandcrust-pipe", "mean"] == "4.20 µs"
     assert cells.loc["sandcrust-pipe", "95 % low"] == "4.16 µs"
     assert cells.loc["sandcrust-pipe", "std, % of mean"] == "2.0 %"
@@ -237,6 +196,94 @@ def test_one_value_has_no_interval_and_the_notes_say_so() -> None:
     assert "No intervals: they take more than one value." in table.notes
 
 
+# ---- Figure 4, Table I, section V-A, rewind ----
+
+
+def test_a_table_of_figure_4_has_the_papers_labels_and_ratios_to_no_wall() -> None:
+    run = whole_run()
+    table = tables.figure4_tables(run)[0]
+    assert table.name == "figure4-snappy-compress-random-emulated-instructions"
+    ratio = part(table, "Ratio")
+    assert [name.split(" ")[0] for name in ratio.index] == [
+        f"v{codec}_opt_{level}" for codec in (1, 2) for level in range(4)
+    ]
+    sized = run.table[(run.table["workload"] == "snappy-compress") & (run.table["size"] == 8)]
+    means = sized.set_index("backend")["mean"]
+    assert ratio.loc["v1_opt_2 (mpk-abomonation-v1)", "8 B"] == comparison.format_ratio(
+        means["mpk-abomonation-v1"] / means["none"]
+    )
+
+
+def test_levels_of_optimisation_are_in_the_tables_of_figure_4_only() -> None:
+    run = whole_run()
+    levels = tuple({name for name in run.table["backend"] if "-O" in name})
+    for table in (tables.figure2_table(run), *tables.figure3_tables(run)):
+        assert not table.rows["backend"].str.contains("-O").any()
+    assert not tables.figure4_tables(whole_run(without=levels))
+
+
+def test_table_1_has_mean_deviation_ratio_and_upstreams_ratio_by_size_of_picture() -> None:
+    (table,) = tables.table1_tables(whole_run())
+    ((_, cells),) = table.parts
+    assert table.name == "table1-emulated-instructions"
+    assert cells["image"].unique().tolist() == [
+        "palette-256x256", "rgb-701x599", "rgb-454x603", "rgb-816x1088",
+    ]  # fmt: skip
+    first = cells[cells["image"] == "palette-256x256"].set_index("backend")
+    ours, upstream = f"{TIMES} none", f"{TIMES} none, upstream (quoted)"
+    assert first.loc["mpk", [ours, upstream]].tolist() == [f"1.01{TIMES}", f"1.16{TIMES}"]
+    assert first.loc["sandcrust-pipe", "mean"] == "2.47 M"
+    assert first.loc["none", "std, % of mean"] == "0 %"
+    assert any("fa52832" in note for note in table.notes)
+
+
+def test_table_1_in_time_is_a_table_of_its_own_in_microseconds() -> None:
+    picture = {"workload": "png-decode", "content": "acme", "size": 9}
+    rows = [make_row("none", 812e3, **picture), make_row("mpk", 9e5, **EMULATED, **picture)]
+    made = tables.table1_tables(make_run(rows))
+    assert [table.name for table in made] == [
+        "table1-measured-ns",
+        "table1-emulated-instructions",
+    ]
+    ((_, cells),) = made[0].parts
+    assert cells["mean"].tolist() == ["812 µs"]
+    assert not any("Quoted" in note for note in made[0].notes)
+
+
+def test_a_pair_of_malloc_and_free_is_a_call_divided_by_its_operations() -> None:
+    table = tables.section5a_table(whole_run())
+    assert table is not None
+    ((_, cells),) = table.parts
+    pairs = cells[cells["content"] == "pairs"].set_index("backend")
+    assert pairs.loc["mpk", "mean of a pair"] == "300"
+    assert pairs.loc["mpk", f"{TIMES} none"] == f"1.17{TIMES}"
+    assert pairs["upstream (quoted)"].to_dict() == {"none": "257", "mpk": "521"}
+    assert pairs.loc["mpk", f"{TIMES} none, upstream (quoted)"] == f"2.03{TIMES}"
+    live = cells[cells["content"] == "live-1000"].set_index("backend")
+    assert live.loc["mpk", "upstream (quoted)"] == "—"
+    assert set(table.rows["mean"]) == {257, 300}
+
+
+def test_the_rewinds_table_has_upstreams_under_ours_marked() -> None:
+    table = tables.rewind_table(whole_run())
+    assert table is not None
+    ((_, cells),) = table.parts
+    assert cells["backend"].tolist() == ["mpk", "SDRaD (quoted)", "SDRaD (quoted)"]
+    assert cells["provenance"].tolist() == ["emulated", "literature", "literature"]
+    assert cells["mean"].tolist() == ["4.70 k", "4.80 k", "40.7 k"]
+
+
+def test_a_run_without_a_workload_has_no_table_of_it() -> None:
+    run = make_run([make_row("none", 2.4)])
+    assert [table.name for table in tables.all_tables(run)] == ["figure2", "findings"]
+
+
+def test_upstreams_counts_are_a_column_beside_ours() -> None:
+    rows = [make_row("none", 2.4), make_row("mpk", 90, mechanism="mpk", **EMULATED)]
+    cells = part(tables.figure2_table(make_run(rows)), "Mean")
+    assert cells["upstream (quoted)"].tolist() == ["—", "—", "297"]
+
+
 # ---- files ----
 
 
@@ -244,7 +291,11 @@ def test_every_table_is_written_as_markdown_latex_and_csv(tmp_path: Path) -> Non
     rows = [make_row("none", 2.4), *sized_rows("none", 0)]
     paths = tables.write_all(make_run(rows), tmp_path / "new")
     assert [path.name for path in paths[:3]] == ["figure2.md", "figure2.tex", "figure2.csv"]
-    assert len(paths) == 9
+    assert [path.stem for path in paths[3::3]] == [
+        "figure3-snappy-compress-random-measured-ns",
+        "figure3-snappy-uncompress-random-measured-ns",
+        "findings",
+    ]
     assert all(path.stat().st_size for path in paths)
 
 
@@ -283,7 +334,7 @@ def test_what_latex_gives_a_meaning_to_is_escaped() -> None:
     )
     body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
     rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {10}
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {11}
     assert text.isascii()
 
 
@@ -294,7 +345,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     names = [path.stem for path in tables.write_all(run, tmp_path) if path.suffix == ".tex"]
     inputs = "\n".join(rf"\input{{{name}}}" for name in names)
     (tmp_path / "all.tex").write_text(
-        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{inputs}"
+        rf"\documentclass{{article}}\usepackage{{array,booktabs,graphicx}}\begin{{document}}{inputs}"
         r"\end{document}"
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]

@@ -1,0 +1,220 @@
+"""Figures from elsewhere, each with its source, as rows that never pass for this project's.
+
+`literature.csv` holds them. Most are of the paper's published artifact, run on the same kind of
+emulated machine: instruction counts, so that they compare with ours, but not obtained by this
+project's run. Their provenance here is `literature`; the source says how they came about.
+
+A quoted backend's name ends in `(quoted)`; none is the baseline, so no ratio is taken to it unseen.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from harness import comparison
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+    from typing import Any
+
+#: The artifact's mechanisms, and the family of ours whose colour they share.
+_FAMILIES = {
+    "none": "none",
+    "sdrad-ffi": "mpk",
+    "sdrad": "mpk",
+    "sandcrust": "sandcrust-pipe",
+    "sandcrust-oneshot": "sandcrust-fork",
+    "pkru-safe": "pkru-safe",
+}
+_NAMES = {
+    "none": "none",
+    "sdrad-ffi": "SDRaD-FFI",
+    "sdrad": "SDRaD",
+    "sandcrust": "Sandcrust",
+    "sandcrust-oneshot": "Sandcrust, fork a call",
+    "pkru-safe": "PKRU-Safe",
+}
+_NOT_OURS = float("nan")
+
+
+class Cost(NamedTuple):
+    """A published cost of an instruction, in cycles.
+
+    Attributes:
+        low: Lowest of those reported.
+        typical: The one that is cited most.
+        high: Highest.
+        sources: Where each is from.
+    """
+
+    low: float
+    typical: float
+    high: float
+    sources: tuple[str, ...]
+
+
+@functools.cache
+def figures() -> pd.DataFrame:
+    """Read the quoted figures.
+
+    Returns:
+        A row a figure: workload, content, size (bytes), system, codec, value, unit, source. Text
+        that does not apply is empty.
+    """
+    path = resources.files("harness").joinpath("literature.csv")
+    with path.open(encoding="utf-8") as file:
+        return pd.read_csv(file, keep_default_na=False)
+
+
+def wrpkru() -> Cost:
+    """Return the published cost of WRPKRU, in cycles."""
+    low, typical, high = (value("WRPKRU", "cpu", content=name) for name in Cost._fields[:3])
+    rows = figures()
+    sources = rows.loc[rows["workload"] == "WRPKRU", "source"]
+    return Cost(low, typical, high, tuple(map(str, sources)))
+
+
+def value(
+    workload: str, system: str, *, content: str = "", size: int = 0, codec: str = ""
+) -> float:
+    """Look a figure up, in its unit; NaN where nothing is quoted."""
+    rows = figures()
+    mine = rows[
+        (rows["workload"] == workload)
+        & (rows["system"] == system)
+        & (rows["content"] == content)
+        & (rows["size"] == size)
+    ]
+    if codec:
+        mine = mine[mine["codec"] == codec]
+    return float(mine["value"].iloc[0]) if len(mine) else _NOT_OURS
+
+
+def counts(workloads: Sequence[str]) -> pd.DataFrame:
+    """Return quoted instruction counts of workloads as rows like those of the tidy table.
+
+    Returns:
+        The tidy table's columns and `source`; provenance `literature`, no spread, no interval.
+    """
+    rows = figures()
+    mine = rows[rows["workload"].isin(list(workloads)) & (rows["unit"] == "instructions")]
+    return _tidy([_row(figure, figure["value"]) for figure in mine.to_dict("records")])
+
+
+def pkru_safe(table: pd.DataFrame) -> pd.DataFrame:
+    """Extrapolate PKRU-Safe's empty call as the paper does: a factor times the baseline.
+
+    Args:
+        table: A run's. The paper multiplies a baseline that contains two reads of the clock; ours,
+            read around a batch, does not.
+
+    Returns:
+        A row in nanoseconds, provenance `literature`; none if the run has no baseline in time.
+    """
+    base = table[
+        (table["workload"] == "switch")
+        & (table["backend"] == comparison.BASELINE)
+        & (table["provenance"] == "measured")
+        & (table["level"] == "native")
+    ]
+    rows = figures()
+    figure = rows[rows["unit"] == "ratio to none"].iloc[0].to_dict()
+    if base.empty:
+        return _tidy([])
+    factor = float(figure["value"])
+    name = f"PKRU-Safe, {factor:g} {comparison.TIMES} none (quoted)"
+    mean = factor * float(base["mean"].iloc[0])
+    return _tidy([_row(figure, mean) | {"backend": name, "unit": "ns"}])
+
+
+def counterpart(row: Mapping[Hashable, Any]) -> float:
+    """Find what upstream's artifact takes for the work of a row of instruction counts.
+
+    Args:
+        row: Of the tidy table.
+
+    Returns:
+        Instructions, or NaN: nothing is quoted, or the row is not of emulated instructions.
+    """
+    system, codec = _counterpart(str(row["backend"]), str(row["mechanism"]), str(row["workload"]))
+    if row["unit"] != "instructions" or row["provenance"] == "literature" or not system:
+        return _NOT_OURS
+    return value(
+        str(row["workload"]), system, content=str(row["content"]), size=_size(row), codec=codec
+    )
+
+
+def counterpart_ratio(row: Mapping[Hashable, Any]) -> float:
+    """Find the ratio to no wall that upstream's artifact has for the work of a row, in any unit."""
+    system, codec = _counterpart(str(row["backend"]), str(row["mechanism"]), str(row["workload"]))
+    if not system or row["provenance"] == "literature":
+        return _NOT_OURS
+    workload, content, size = str(row["workload"]), str(row["content"]), _size(row)
+    mine = value(workload, system, content=content, size=size, codec=codec)
+    return mine / value(workload, "none", content=content, size=size)
+
+
+def _counterpart(backend: str, mechanism: str, workload: str) -> tuple[str, str]:
+    """Name the system and codec that a backend stands for; empty where there is none."""
+    if backend in ("none", "sandcrust-pipe", "sandcrust-fork"):
+        mine = {"sandcrust-pipe": "sandcrust", "sandcrust-fork": "sandcrust-oneshot"}
+        return mine.get(backend, backend), ""
+    if mechanism != "mpk":
+        return "", ""
+    if workload in ("malloc", "rewind"):
+        return "sdrad", ""
+    if workload in ("switch", "png-decode"):  # no argument crosses, or one codec is quoted
+        return "sdrad-ffi", ""
+    codec = backend.removeprefix("mpk-")
+    return ("sdrad-ffi", codec) if "-v" in codec else ("", "")
+
+
+def _size(row: Mapping[Hashable, Any]) -> int:
+    # Pictures are told apart by name: ours of the same kind have other bytes.
+    return 0 if row["workload"] == "png-decode" else int(row["size"])
+
+
+def _row(figure: Mapping[Hashable, Any], mean: Any) -> dict[str, Any]:
+    system, codec = str(figure["system"]), str(figure["codec"])
+    shown = f" {codec}" if system == "sdrad-ffi" and codec else ""
+    return {
+        "run": "literature",
+        "host": "",
+        "backend": f"{_NAMES[system]}{shown} (quoted)",
+        "mechanism": _FAMILIES[system],
+        "codec": codec,
+        "kind": "wall" if system != "none" else "baseline",
+        "workload": figure["workload"],
+        "content": figure["content"],
+        "size": int(figure["size"]),
+        "level": "native",
+        "provenance": "literature",
+        "unit": figure["unit"],
+        "operations": 1,
+        "n": 0,
+        "processes": 0,
+        "median": float("nan"),
+        "mean": float(mean),
+        "std": float("nan"),
+        "low": float("nan"),
+        "high": float("nan"),
+        "source": figure["source"],
+    }
+
+
+def _tidy(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    from harness.results import COLUMNS
+
+    types = {**COLUMNS, "source": "str"}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
+
+
+def sources(rows: pd.DataFrame) -> list[str]:
+    """Say where the quoted ones among rows are from: a sentence for notes, or none."""
+    quoted = rows[rows["provenance"] == "literature"]
+    listed = dict.fromkeys(quoted["source"].dropna()) if "source" in quoted else {}
+    return [f"Quoted: {'; '.join(listed)}."] if listed else []
