@@ -10,17 +10,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from harness import comparison, tables
+from harness import comparison, literature, tables
 from harness.figures import style
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from harness.results import Run
@@ -68,7 +68,10 @@ def draw(run: Run) -> Figure:
 
 
 def _draw(run: Run) -> Figure:
-    rows = comparison.with_ratios(run.table[run.table["workload"].isin(tables.FIGURE_2)])
+    rows = tables.figure2_rows(run)
+    if (rows["unit"] == "instructions").any():
+        quoted = literature.counts(tables.FIGURE_2)
+        rows = pd.concat([rows, comparison.with_ratios(quoted)], ignore_index=True)
     shown = style.drawable(rows)
     panels = {panel: _bars(group, panel) for panel, group in comparison.panels(shown)}
     names = max(
@@ -83,6 +86,7 @@ def _draw(run: Run) -> Figure:
     empty = "" if panels else f"No result of {' or '.join(tables.FIGURE_2)} in this run."
     notes = [
         *_explained(shown),
+        *literature.sources(shown),
         *style.undrawable(rows),
         *tables.notes(run, shown, tables.FIGURE_2),
     ]
@@ -125,7 +129,7 @@ def _bars(rows: pd.DataFrame, panel: comparison.Panel) -> list[_Bar]:
 
 
 def _name(backend: str, level: str, kind: str) -> list[str]:
-    lines = style.wrap(backend, _NAMES, separators="-")
+    lines = style.wrap(backend, _NAMES, separators=" " if " " in backend else "-")
     remarks = ["python level"] if level == "python" else []
     remarks += ["reference"] if kind == "reference" else []
     for remark in remarks:

@@ -74,6 +74,7 @@ def styled() -> AbstractContextManager[None]:
 _BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 _BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#8C8C8C"
+VIOLATION = _VERMILLION
 
 # M. Okabe, K. Ito: "Color Universal Design", 2008: colours that the colour-blind tell apart. Their
 # yellow is left out: it does not show on white.
@@ -106,13 +107,14 @@ _SHAPES: dict[str, tuple[str, Dashes]] = {
     "pipe-floor-other-core": ("d", _DASHED),
     "mpk": ("s", _SOLID),
     "mpk-view": ("s", _DASHED),
+    "mpk-nosud": ("s", _DASH_DOT),
     "mpk-bincode-v1": ("<", _SOLID),
-    "mpk-bincode-v2": ("<", _DASHED),
+    "mpk-bincode-v2": (">", _DASHED),
     "mpk-abomonation-v1": ("D", _SOLID),
-    "mpk-abomonation-v2": ("D", _DASHED),
+    "mpk-abomonation-v2": ("X", _DASHED),
     "pkru-safe": ("P", _SOLID),
 }
-_SPARE_SHAPES = list(product("X>p*PdH", (_SOLID, _DASHED, _DASH_DOT, _LONG)))
+_SPARE_SHAPES = list(product("hp*PdH8", (_SOLID, _DASHED, _DASH_DOT, _LONG)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,7 @@ def colours(table: pd.DataFrame) -> dict[str, str]:
     """
     names = {family(m, k) for m, k in zip(table["mechanism"], table["kind"], strict=True)}
     known = _COLOURS | {"reference": GREY}
-    return {n: known[n] for n in names if n in known} | _spread(
-        sorted(names - set(known)), _SPARE_COLOURS
-    )
+    return known | _spread(sorted(names - set(known)), _SPARE_COLOURS)
 
 
 def marks(table: pd.DataFrame) -> dict[str, Mark]:
@@ -156,6 +156,17 @@ def marks(table: pd.DataFrame) -> dict[str, Mark]:
             unique["backend"], unique["mechanism"], unique["kind"], strict=True
         )
     }
+
+
+# Levels of optimisation have a colour each, and the codec the marker and the line.
+_LEVELS = (_VERMILLION, _ORANGE, _GREEN, _PURPLE)
+
+
+def level_mark(backend: str) -> Mark:
+    """Return the mark of a codec at a level of optimisation, where all are of one mechanism."""
+    name, level = comparison.optimisation(backend)
+    # Fast levels coincide: each next line leaves gaps through which the one under it is seen.
+    return Mark(_LEVELS[level], *_SHAPES[name])
 
 
 def _spread(names: Sequence[str], choices: Sequence[_T]) -> dict[str, _T]:
@@ -201,6 +212,38 @@ def line_style(mark: Mark, provenance: str, level: str) -> dict[str, Any]:
         "markerfacecoloralt": "white",
         "fillstyle": _FILLS.get(provenance, "none"),
     }
+
+
+# Of upstream's mechanisms: the marker of ours that is most like each.
+_QUOTED_MARKERS = {
+    "none": "o",
+    "sandcrust-pipe": "^",
+    "sandcrust-fork": "v",
+    "bincode-v1": "<",
+    "bincode-v2": ">",
+    "abomonation-v1": "D",
+}
+
+
+def quoted_style(row: Mapping[str, Any] | pd.Series[Any]) -> dict[str, Any]:
+    """Return the properties of a quoted series: small open marks, which no line joins."""
+    family_ = str(row["mechanism"])
+    marker = _QUOTED_MARKERS.get(str(row["codec"]), _QUOTED_MARKERS.get(family_, "P"))
+    return {
+        "color": _COLOURS[family_],
+        "linestyle": "none",
+        "marker": marker,
+        "markersize": 2.6,
+        "markeredgewidth": 0.5,
+        "fillstyle": "none",
+        "alpha": 0.8,
+    }
+
+
+def quoted_line() -> Line2D:
+    """Return a legend's entry for quoted series."""
+    row = {"mechanism": "none", "codec": ""}
+    return Line2D([], [], **quoted_style(row), label=comparison.explain("literature"))
 
 
 def provenance_patch(provenance: str) -> Patch:

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -14,14 +15,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_runs import (
+    EMULATED,
+    SIZES,
+    WALLS,
+    failures_only,
+    make_row,
+    make_run,
+    single_value,
+    sized_rows,
+    whole_run,
+)
 from matplotlib.legend import Legend
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from scipy import stats
-from test_tables import EMULATED, SIZES, failures_only, make_row, make_run, single_value, sized_rows
 
+from backends import contract
 from harness import comparison, figures
-from harness.figures import figure2, figure3, style
+from harness.figures import figure1, figure2, figure3, figure4, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +45,13 @@ KNOWN = (
     "sandcrust-pipe-other-core", "sandcrust-fork", "sandcrust-fork-other-core", "mpk", "mpk-view",
     "mpk-abomonation-v1", "mpk-abomonation-v2", "mpk-bincode-v1", "mpk-bincode-v2", "pkru-safe",
 )  # fmt: skip
+QUOTED_PKRU_SAFE = f"PKRU-Safe, 8.55 {comparison.TIMES} none (quoted)"
+QUOTED_COUNTS = [
+    "none (quoted)",
+    "SDRaD-FFI abomonation-v1 (quoted)",
+    "Sandcrust (quoted)",
+    "Sandcrust, fork a call (quoted)",
+]
 PAPER_SIZES = (1, *(1 << power for power in (3, 6, 8, 9, 10, 12, 14, 15, 16, 18, 21)))
 
 
@@ -105,7 +125,7 @@ def assert_legible(figure: Figure) -> None:
 
 
 def test_latency_is_on_a_logarithmic_axis_where_each_bar_ends_at_its_mean() -> None:
-    (axes,) = figure2.draw(make_run([make_row("none", 2.4), make_row("acme", 4100)])).axes
+    axes, *_ = figure2.draw(make_run([make_row("none", 2.4), make_row("acme", 4100)])).axes
     assert axes.get_xscale() == "log"
     ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
     assert ends == pytest.approx([2.4, 4100])
@@ -116,16 +136,16 @@ def test_latency_is_on_a_logarithmic_axis_where_each_bar_ends_at_its_mean() -> N
 
 
 def test_ticks_of_latency_are_powers_of_ten_with_units() -> None:
-    (axes,) = figure2.draw(make_run([make_row("none", 2.4), make_row("acme", 450e3)])).axes
+    axes, *_ = figure2.draw(make_run([make_row("none", 2.4), make_row("acme", 450e3)])).axes
     ticks = dict(
         zip(axes.get_xticks(), (t.get_text() for t in axes.get_xticklabels()), strict=True)
     )
-    assert ticks == {1: "1 ns", 1e2: "100 ns", 1e4: "10 µs", 1e6: "1 ms"}
+    assert ticks == {1: "1 ns", 1e3: "1 µs", 1e6: "1 ms"}
 
 
 def test_the_baseline_comes_first_and_the_rest_from_fast_to_slow() -> None:
     rows = [make_row("slow", 9e5), make_row("fast", 1.5), make_row("none-default-malloc", 2.3)]
-    (axes,) = figure2.draw(make_run([*rows, make_row("none", 2.4)])).axes
+    axes, *_ = figure2.draw(make_run([*rows, make_row("none", 2.4)])).axes
     assert names_of_bars(axes) == ["none", "none-default-malloc", "fast", "slow"]
 
 
@@ -133,14 +153,14 @@ def test_every_backend_of_the_workload_has_a_bar_known_or_not() -> None:
     names = [*KNOWN, "acme-very-long-name-of-a-wall-that-somebody-else-built", "zz"]
     rows = [make_row(name, 3.0 + 7 * number) for number, name in enumerate(names)]
     figure = figure2.draw(make_run(rows))
-    (axes,) = figure.axes
+    axes, *_ = figure.axes
     shown = [name.removesuffix(" (reference)") for name in names_of_bars(axes)]
     assert sorted(shown) == sorted(names)
     assert_legible(figure)
 
 
 def test_references_are_grey_and_say_so() -> None:
-    (axes,) = figure2.draw(make_run([make_row("pipe-floor", 4000)])).axes
+    axes, *_ = figure2.draw(make_run([make_row("pipe-floor", 4000)])).axes
     assert names_of_bars(axes) == ["pipe-floor (reference)"]
     assert axes.patches[0].get_facecolor() == pytest.approx((0x8C / 255,) * 3 + (1,))
 
@@ -159,12 +179,14 @@ def test_units_and_provenances_have_panels_of_their_own() -> None:
         "modelled, time",
         "literature, time",
         "emulated, instructions",
+        "literature, instructions",
     ]
     assert [names_of_bars(axes) for axes in figure.axes] == [
         ["none"],
         ["pkru-safe"],
-        ["sdrad"],
+        [QUOTED_PKRU_SAFE, "sdrad"],
         ["mpk"],
+        QUOTED_COUNTS,
     ]
     times, counts = figure.axes[:3], figure.axes[3]
     assert len({axes.get_xlim() for axes in times}) == 1
@@ -175,7 +197,7 @@ def test_units_and_provenances_have_panels_of_their_own() -> None:
 def test_provenance_is_marked_on_bars_and_explained() -> None:
     rows = [make_row(name, 9, provenance=name) for name in ("measured", "modelled", "literature")]
     figure = figure2.draw(make_run([*rows, make_row("emulated", 9, **EMULATED)]))
-    measured, modelled, literature, emulated = (axes.patches[0] for axes in figure.axes)
+    measured, modelled, literature, emulated = (axes.patches[0] for axes in figure.axes[:4])
     white = (1, 1, 1, 1)
     assert not measured.get_hatch()
     assert measured.get_facecolor() != white
@@ -205,10 +227,10 @@ def test_missing_backends_and_failed_cells_are_under_the_figure_with_reasons() -
 
 
 def test_an_interval_is_drawn_where_there_is_one() -> None:
-    (axes,) = figure2.draw(make_run([make_row("none", 100, low=80.0, high=130.0)])).axes
+    axes, *_ = figure2.draw(make_run([make_row("none", 100, low=80.0, high=130.0)])).axes
     reach = axes.collections[-1].get_segments()[0]
     assert sorted(point[0] for point in reach) == pytest.approx([80, 130])
-    (axes,) = figure2.draw(make_run([single_value("none", 100)])).axes
+    axes, *_ = figure2.draw(make_run([single_value("none", 100)])).axes
     assert not axes.collections
 
 
@@ -302,7 +324,7 @@ def test_each_unit_has_a_row_of_panels_and_each_content_a_figure(tmp_path: Path)
     paths = figures.draw_all(run, tmp_path)
     assert [path.name for path in paths] == [
         f"{name}.{suffix}"
-        for name in ("figure2", "figure3-random", "figure3-text")
+        for name in ("figure1", "figure2", "figure3-random", "figure3-text")
         for suffix in ("png", "svg", "pdf")
     ]
 
@@ -341,6 +363,125 @@ def test_values_without_interval_are_drawn_without() -> None:
     figure = figure3.draw(make_run(rows), "random")
     assert "No intervals" in prose(figure)
     assert "interval of the mean" not in prose(figure)
+
+
+# ---- quoted figures ----
+
+
+def quoted_marks(axes: Axes) -> list[Any]:
+    return [line for line in axes.lines if line.get_fillstyle() == "none"]
+
+
+def test_the_artifacts_counts_are_open_marks_among_counts_of_random_content_only() -> None:
+    both = reality() + sized_rows("none", 6, PAPER_SIZES, ("text",), **EMULATED)
+    figure = figure3.draw(make_run(both), "random")
+    times, counts = figure.axes[:2], figure.axes[2:]
+    for axes in times:
+        assert not quoted_marks(axes)
+    for axes in counts:
+        assert [len(line.get_xdata()) for line in quoted_marks(axes)] == 5 * [12]
+        assert {line.get_linestyle() for line in quoted_marks(axes)} == {"None"}
+    text = prose(figure)
+    assert "SDRaD-FFI bincode-v1 (quoted)" in text
+    assert "published artifact fa52832" in text
+    assert comparison.PROVENANCE["literature"] in text
+    assert "quoted" not in prose(figure3.draw(make_run(both), "text")).lower()
+    assert_legible(figure)
+
+
+def test_a_run_of_times_quotes_no_counts() -> None:
+    text = prose(figure3.draw(make_run(sized_rows("none", 0)), "random"))
+    assert "quoted" not in text.lower()
+
+
+# ---- Figure 4 ----
+
+
+def test_figure_4_has_a_line_a_codec_and_level_under_the_papers_labels() -> None:
+    figure = figure4.draw(whole_run(), "random")
+    labels = [text.split(":")[0] for text in texts(figure) if "_opt_" in text]
+    assert labels == [f"v{codec}_opt_{level}" for codec in (1, 2) for level in range(4)]
+    looks = {
+        (line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern))
+        for line in figure.axes[0].lines
+        if not str(line.get_label()).startswith("_")
+    }
+    assert len(looks) == 8
+    assert_legible(figure)
+
+
+def test_a_line_of_figure_4_is_that_of_its_own_backend() -> None:
+    run = whole_run()
+    lines = {line.get_label(): line for line in figure4.draw(run, "random").axes[0].lines}
+    mine = run.table[
+        (run.table["backend"] == "mpk-abomonation-v2-O3")
+        & (run.table["workload"] == "snappy-compress")
+    ]
+    assert list(lines["mpk-abomonation-v2-O3"].get_ydata()) == mine["mean"].tolist()
+
+
+def test_one_level_makes_no_figure_4_and_other_levels_are_in_no_other_figure(
+    tmp_path: Path,
+) -> None:
+    others = tuple(name for name in WALLS if "-O" in name)
+    assert figure4.contents(whole_run(without=others)) == []
+    assert figure4.contents(whole_run()) == ["random"]
+    for figure in (figure2.draw(whole_run()), figure3.draw(whole_run(), "random")):
+        assert "-O0" not in prose(figure)
+        assert "mpk-abomonation-v2" in prose(figure)
+        assert_legible(figure)
+
+
+def test_a_level_that_is_missing_is_named() -> None:
+    text = prose(figure4.draw(whole_run(without=("mpk-abomonation-v2-O1",)), "random"))
+    assert "No emulated result here: mpk-abomonation-v2-O1." in text
+
+
+# ---- Figure 1 ----
+
+
+def test_every_name_in_figure_1_exists() -> None:
+    root = Path(__file__).parents[2]
+    native = "".join(
+        path.read_text() for path in sorted((root / "native" / "domain").glob("*.[chS]"))
+    )
+    names = [name for step in figure1.STEPS.values() for name in step.names]
+    assert len(names) > 8
+    for name in names:
+        first, *rest = name.split(".")
+        found: Any = getattr(contract, first, None)
+        for attribute in rest:
+            found = getattr(found, attribute, None)
+        in_python = found is not None
+        in_c = re.search(rf"\b{name}(\(|:)", native) is not None
+        assert in_python or in_c, name
+
+
+def test_figure_1_is_legible_and_has_both_ways_out() -> None:
+    figure = figure1.draw()
+    assert_legible(figure)
+    for step in figure1.STEPS.values():
+        assert step.word in texts(figure)
+    arrows = figure.findobj(FancyArrowPatch)
+    assert {arrow.get_linestyle() for arrow in arrows} == {"solid", "dashed"}
+
+
+def test_text_of_figure_1_stays_in_its_box() -> None:
+    figure = figure1.draw()
+    figure.draw_without_rendering()
+    boxes = [box.get_window_extent() for box in figure.findobj(FancyBboxPatch)]
+    lines = [
+        text
+        for text in figure.axes[0].texts
+        if text.get_style() != "italic"  # the lanes' headings
+    ]
+    assert len(lines) > 20
+    for text in lines:
+        extent = text.get_window_extent()
+        assert any(
+            box.x0 < extent.x0 and extent.x1 < box.x1 and box.y0 < extent.y0 and extent.y1 < box.y1
+            for box in boxes
+        ), text.get_text()
 
 
 # ---- marks ----
@@ -391,14 +532,14 @@ def test_drawing_again_gives_the_same_bytes_in_another_process_too(tmp_path: Pat
 
 
 def test_figures_are_300_dpi_at_column_width(tmp_path: Path) -> None:
-    png = figures.draw_all(make_run([make_row("none", 2.4)]), tmp_path)[0].read_bytes()
+    figures.draw_all(make_run([make_row("none", 2.4)]), tmp_path)
+    png = (tmp_path / "figure2.png").read_bytes()
     assert int.from_bytes(png[16:20], "big") == 1050
 
 
 def test_a_run_of_failures_only_gives_a_figure_that_says_why(tmp_path: Path) -> None:
-    assert [path.name for path in figures.draw_all(failures_only(), tmp_path)] == [
-        "figure2.png", "figure2.svg", "figure2.pdf",
-    ]  # fmt: skip
+    paths = figures.draw_all(failures_only(), tmp_path)
+    assert [path.name for path in paths if path.suffix == ".png"] == ["figure1.png", "figure2.png"]
     figure = figure2.draw(failures_only())
     assert "No result of switch in this run." in prose(figure)
     assert "Failed: switch/mpk: OSError: no such key." in prose(figure)
