@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": "run",
     "figures": "figures",
     "tables": "tables",
+    "paper": "paper",
     "compare": "compare",
     "bounds": "bounds",
     "emulate": "emulate",

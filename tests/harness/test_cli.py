@@ -53,6 +53,7 @@ def test_the_console_command_is_the_module() -> None:
         (["plan", "--content", "images"], "images"),
         (["figures", "nowhere"], "nowhere is not a run"),
         (["tables", "nowhere"], "nowhere is not a run"),
+        (["paper", "nowhere"], "nowhere is not a run"),
         (["compare", "nowhere", "nowhere"], "nowhere is not a run"),
         (["bounds", "speed"], "no figure 'speed'"),
         (["frobnicate"], "frobnicate"),
@@ -149,6 +150,16 @@ def test_a_results_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path
     assert done.returncode == 1
     assert "Not a directory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_papers_parts_are_listed_with_files_and_what_a_run_lacks(finished: Path) -> None:
+    before = isobench("paper", finished)
+    assert before.returncode == 0
+    assert "figures/figure2{.png,.svg,.pdf}  (not written yet: .png, .svg, .pdf)" in before.stdout
+    assert "Table I: decoding PNG with libpng; none; measure png-decode" in before.stdout
+    assert isobench("figures", finished).returncode == 0
+    assert isobench("tables", finished).returncode == 0
+    assert "not written yet" not in isobench("paper", finished).stdout
 
 
 def test_figures_and_tables_are_made_again_from_a_stored_run(
