@@ -51,6 +51,10 @@ figures: .make/installed ## draw a run's figures again: RUN=results/NAME
 	@test -n "$(RUN)" || { echo "Which run? make figures RUN=results/NAME"; exit 2; }
 	@$(bin)/isobench figures "$(RUN)"
 
+.PHONY: notebooks
+notebooks: .make/installed ## execute the notebooks and keep their outputs: RUN=results/NAME
+	@$(if $(RUN),ISOBENCH_RUN="$(abspath $(RUN))") $(bin)/python -m harness.notebooks notebooks
+
 .PHONY: test
 test: .make/installed ## run the tests: PYTEST="-k name" for pytest's options
 	@$(bin)/python -m pytest $(PYTEST)
