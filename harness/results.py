@@ -9,7 +9,6 @@
 | level | `native`: the timed loop is C; `python`: it is Python and includes the binding |
 | provenance | where the number comes from: measured, emulated, modelled, literature |
 | unit | of median, mean, std, low and high |
-| operations | how many a call makes of what is of interest, as pairs of malloc and free; or 1 |
 | n, processes | how many values, from how many processes |
 | median, mean, std | of the values; std is the sample's, NaN for one value |
 | low, high | 95 % confidence interval of the mean, NaN where it cannot be known |
@@ -52,7 +51,6 @@ COLUMNS = {
     "level": "str",
     "provenance": "str",
     "unit": "str",
-    "operations": "int64",
     "n": "int64",
     "processes": "int64",
     "median": "float64",
@@ -157,7 +155,6 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
         "level": metadata["level"],
         "provenance": metadata.get("provenance", "measured"),
         "unit": "instructions" if counted else "ns",
-        "operations": metadata.get("operations", 1),
         "n": len(values),
         "processes": len(by_process),
         "median": float(np.median(values)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 REWIND = ("rewind",)
 
+_FAULT, _RETURN = "fault", "return"
+
 
 def rewind_table(run: Run) -> table.Table | None:
     """Tabulate a violation's cost, with upstream's under it; None if the run has no such cell."""
@@ -26,6 +29,7 @@ def rewind_table(run: Run) -> table.Table | None:
         rows = pd.concat([mine, literature.counts(REWIND)], ignore_index=True)
     rows = comparison.with_ratios(rows)
     rows = pd.concat([comparison.by_latency(group) for _, group in comparison.panels(rows)])
+    beyond = zip(_beyond_a_return(rows), rows["unit"], strict=True)
     cells = {
         "backend": table.labels(rows),
         "content": [content or comparison.NOTHING for content in rows["content"]],
@@ -35,6 +39,7 @@ def rewind_table(run: Run) -> table.Table | None:
         "95 % low": table.quantities(rows, "low"),
         "95 % high": table.quantities(rows, "high"),
         "std, % of mean": table.percents(rows),
+        "beyond a return": [comparison.format_quantity(value, unit) for value, unit in beyond],
     }
     return table.Table(
         name="rewind",
@@ -42,8 +47,21 @@ def rewind_table(run: Run) -> table.Table | None:
         parts=[("Mean and 95 % interval", pd.DataFrame(cells))],
         rows=rows,
         notes=[
+            "Beyond a return: less the mean of the same call where it returns instead.",
             *table.provenances(rows),
             *literature.sources(rows),
             *notes(run, rows, REWIND, expected=()),
         ],
     )
+
+
+def _beyond_a_return(rows: pd.DataFrame) -> list[float]:
+    """Subtract from each fault the call that returns; NaN where there is none."""
+    key = ["backend", "level", "provenance", "unit"]
+    returns = rows[rows["content"] == _RETURN].set_index(key)["mean"].to_dict()
+    return [
+        float(row["mean"]) - returns.get(tuple(row[name] for name in key), math.nan)
+        if row["content"] == _FAULT
+        else math.nan
+        for row in rows.to_dict("records")
+    ]

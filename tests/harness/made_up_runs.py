@@ -141,8 +141,9 @@ def whole_run(*, without: tuple[str, ...] = (), **other: Any) -> Any:
             rows.append(emulated_row(backend, factor * mean, **facts))
     for backend, mean in (("none", 257e3), ("mpk", 300e3)):
         for content in ("pairs", "live-1000"):
-            of = {"workload": "malloc", "content": content, "operations": 1000}
+            of = {"workload": "malloc", "content": content, "operations": 1000, "size": 2000}
             rows.append(emulated_row(backend, mean, **of))
-    rows.append(emulated_row("mpk", 4700, workload="rewind"))
+    for content, mean in (("fault", 4900), ("return", 200)):
+        rows.append(emulated_row("mpk", mean, workload="rewind", content=content))
     kept = [row for row in rows if row["workload"] not in without and row["backend"] not in without]
     return make_run(kept, **other)

@@ -268,9 +268,12 @@ def test_the_rewinds_table_has_upstreams_under_ours_marked() -> None:
     table = tables.rewind_table(whole_run())
     assert table is not None
     ((_, cells),) = table.parts
-    assert cells["backend"].tolist() == ["mpk", "SDRaD (quoted)", "SDRaD (quoted)"]
-    assert cells["provenance"].tolist() == ["emulated", "literature", "literature"]
-    assert cells["mean"].tolist() == ["4.70 k", "4.80 k", "40.7 k"]
+    quoted = ["SDRaD (quoted)", "SDRaD (quoted)"]
+    assert cells["backend"].tolist() == ["mpk", "mpk", *quoted]
+    assert cells["content"].tolist() == ["return", "fault", "heap unused", "heap used"]
+    assert cells["provenance"].tolist() == ["emulated", "emulated", "literature", "literature"]
+    assert cells["mean"].tolist() == ["200", "4.90 k", "4.80 k", "40.7 k"]
+    assert cells["beyond a return"].tolist() == ["—", "4.70 k", "—", "—"]
 
 
 def test_a_run_without_a_workload_has_no_table_of_it() -> None:
