@@ -49,7 +49,7 @@ def notes(
     if len(run_here):
         lines.append(_interval(run_here))
     if (rows["provenance"] == "modelled").any():
-        lines.append("Modelled: the interval is the range of the published cost, not a statistic.")
+        lines.append("Modelled: the interval spans the range of the published cost as well.")
     if (rows["level"] == "python").any():
         lines.append("Python level: timed from Python, the binding's cost included.")
     lines += _missing(run, rows, expected)

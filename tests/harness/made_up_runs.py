@@ -124,9 +124,12 @@ def sized(backend: str, workload: str, wall: tuple[float, float]) -> list[dict[s
     ]
 
 
-def whole_run(*, without: tuple[str, ...] = (), **other: Any) -> Any:
-    """Make the run, without rows of these workloads or backends."""
+def whole_run(
+    *, without: tuple[str, ...] = (), more: Sequence[dict[str, Any]] = (), **other: Any
+) -> Any:
+    """Make the run, with more rows and without those of some workloads or backends."""
     rows = [
+        *more,
         make_row("none", 1.65),
         make_row("sandcrust-pipe", 5200),
         make_row("mpk", 40, provenance="modelled", low=25.0, high=190.0),

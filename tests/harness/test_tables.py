@@ -276,6 +276,11 @@ def test_the_rewinds_table_has_upstreams_under_ours_marked() -> None:
     assert cells["beyond a return"].tolist() == ["—", "4.70 k", "—", "—"]
 
 
+def test_the_interval_of_a_modelled_number_is_said_to_span_the_model() -> None:
+    notes = tables.figure2_table(whole_run()).notes
+    assert "Modelled: the interval spans the range of the published cost as well." in notes
+
+
 def test_a_run_without_a_workload_has_no_table_of_it() -> None:
     run = make_run([make_row("none", 2.4)])
     assert [table.name for table in tables.all_tables(run)] == ["figure2", "findings"]
@@ -343,9 +348,11 @@ def test_what_latex_gives_a_meaning_to_is_escaped() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex")
 def test_latex_compiles(tmp_path: Path) -> None:
-    rows = [make_row("none", 2.4), make_row("acme_50%&co", 4000), *sized_rows("none", 0)]
-    run = make_run(rows, unavailable=[SimpleNamespace(backend="x", reason=NASTY, remedy="")])
+    unavailable = [SimpleNamespace(backend="x", reason=NASTY, remedy="")]
+    rows = [make_row("none", 2.4), make_row("acme_50%&co", 4000)]
+    run = whole_run(more=rows, unavailable=unavailable)
     names = [path.stem for path in tables.write_all(run, tmp_path) if path.suffix == ".tex"]
+    assert {"table1-emulated-instructions", "section-5a", "rewind", "findings"} <= set(names)
     inputs = "\n".join(rf"\input{{{name}}}" for name in names)
     (tmp_path / "all.tex").write_text(
         rf"\documentclass{{article}}\usepackage{{array,booktabs,graphicx}}\begin{{document}}{inputs}"
