@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -41,22 +41,6 @@ _NAMES = {
 _NOT_OURS = float("nan")
 
 
-class Cost(NamedTuple):
-    """A published cost of an instruction, in cycles.
-
-    Attributes:
-        low: Lowest of those reported.
-        typical: The one that is cited most.
-        high: Highest.
-        sources: Where each is from.
-    """
-
-    low: float
-    typical: float
-    high: float
-    sources: tuple[str, ...]
-
-
 @functools.cache
 def figures() -> pd.DataFrame:
     """Read the quoted figures.
@@ -68,14 +52,6 @@ def figures() -> pd.DataFrame:
     path = resources.files("harness").joinpath("literature.csv")
     with path.open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False)
-
-
-def wrpkru() -> Cost:
-    """Return the published cost of WRPKRU, in cycles."""
-    low, typical, high = (value("WRPKRU", "cpu", content=name) for name in Cost._fields[:3])
-    rows = figures()
-    sources = rows.loc[rows["workload"] == "WRPKRU", "source"]
-    return Cost(low, typical, high, tuple(map(str, sources)))
 
 
 def value(

@@ -15,8 +15,7 @@
 
 The interval is a percentile bootstrap over processes, not over values: the values of one process
 share its memory layout and are not independent (Kalibera and Jones, "Rigorous Benchmarking in
-Reasonable Time", ISMM 2013). With values from one process they are all there is to resample. Of
-`modelled` numbers low and high are the range of the model.
+Reasonable Time", ISMM 2013). With values from one process they are all there is to resample.
 """
 
 from __future__ import annotations
