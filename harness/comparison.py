@@ -26,8 +26,8 @@ BASELINE = "none"
 PROVENANCE = {
     "measured": "wall clock on this host",
     "modelled": "measured software path plus a published cost of an instruction this CPU lacks",
-    "emulated": "instructions retired on the emulated machine",
     "literature": "cited figure, from elsewhere",
+    "emulated": "instructions retired on the emulated machine",
 }
 
 #: Provenances whose numbers this project obtains by running; others are as many as they are.
@@ -51,13 +51,13 @@ def explain(provenance: str) -> str:
 
 
 def panels(rows: pd.DataFrame) -> list[tuple[Panel, pd.DataFrame]]:
-    """Split rows into what may share an axis or a column, times before counts."""
+    """Split rows into what may share an axis or a column: times before counts, cited ones last."""
     known = list(PROVENANCE)
 
-    def order(panel: Panel) -> tuple[bool, int, Panel]:
+    def order(panel: Panel) -> tuple[bool, bool, int, Panel]:
         provenance, unit = panel
         rank = known.index(provenance) if provenance in known else len(known)
-        return unit != "ns", rank, panel
+        return unit != "ns", provenance == "literature", rank, panel
 
     groups = {(str(p), str(u)): group for (p, u), group in rows.groupby(["provenance", "unit"])}
     return [(panel, groups[panel]) for panel in sorted(groups, key=order)]

@@ -41,6 +41,7 @@ def section5a_table(run: Run) -> table.Table | None:
     )
     records = rows.to_dict("records")
     counts = [literature.counterpart(row) for row in records]
+    ratios = [literature.counterpart_ratio(row) for row in records]
     cells = {
         "backend": table.labels(rows),
         "content": rows["content"].tolist(),
@@ -50,19 +51,17 @@ def section5a_table(run: Run) -> table.Table | None:
         "std, % of mean": table.percents(rows),
         f"{comparison.TIMES} none": table.ratios(rows["ratio_to_none"]),
         "upstream (quoted)": [comparison.format_quantity(v, "instructions") for v in counts],
-        f"{comparison.TIMES} none, upstream (quoted)": table.ratios(
-            map(literature.counterpart_ratio, records)
-        ),
+        f"{comparison.TIMES} none, upstream (quoted)": table.ratios(ratios),
     }
-    quoted = any(map(math.isfinite, counts))
+    quoted = any(map(math.isfinite, ratios))
     return table.Table(
         name="section-5a",
-        title="A pair of malloc and free, sizes uniform in 0 to 4,095 bytes: "
-        "none is glibc's heap, walls are their own",
+        title="A pair of malloc and free of 0 to 4,095 bytes, in the heap behind each wall",
         parts=[("Mean of a pair, relative deviation and ratio", pd.DataFrame(cells))],
         rows=rows,
         notes=[
             *table.explained(rows),
+            *(["Upstream's ratios are of instructions."] if quoted else ()),
             *(literature.sources(literature.counts(SECTION_5A)) if quoted else ()),
             *notes(run, rows, SECTION_5A, expected=()),
         ],

@@ -4,10 +4,8 @@ import hashlib
 import math
 import os
 import pickle
-import re
 import subprocess
 import sys
-from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,30 +13,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from legible import assert_legible, names_of_bars, prose, texts
 from made_up_runs import (
     EMULATED,
     SIZES,
-    WALLS,
     failures_only,
     make_row,
     make_run,
     single_value,
     sized_rows,
-    whole_run,
 )
-from matplotlib.legend import Legend
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 from scipy import stats
 
-from backends import contract
 from harness import comparison, figures
-from harness.figures import figure1, figure2, figure3, figure4, style
+from harness.figures import figure2, figure3, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 KNOWN = (
     "none", "none-default-malloc", "pipe-floor", "pipe-floor-other-core", "sandcrust-pipe",
@@ -66,59 +57,6 @@ def reality() -> list[dict[str, Any]]:
         rows += [make_row(backend, count, **EMULATED)]
         rows += sized_rows(backend, count, PAPER_SIZES, **EMULATED)
     return rows
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
-
-
-def prose(figure: Figure) -> str:
-    """All text, lines joined, as a reader reads it."""
-    return " ".join(" ".join(texts(figure)).split())
-
-
-def names_of_bars(axes: Axes) -> list[str]:
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    return [label.replace("-\n", "-").replace("\n", " ") for label in labels]
-
-
-def placed_texts(figure: Figure) -> list[tuple[str, Bbox]]:
-    figure.draw_without_rendering()
-    legends = [text for legend in figure.findobj(Legend) for text in legend.get_texts()]
-    ticks = [
-        label
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for tick in axis._update_ticks()
-        for label in (tick.label1,)
-    ]
-    other = [
-        text
-        for axes in figure.axes
-        for text in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes._left_title)
-    ]
-    shown = [*figure.texts, *legends, *ticks, *other]
-    return [
-        (text.get_text(), text.get_window_extent())
-        for text in shown
-        if text.get_visible() and text.get_text()
-    ]
-
-
-def assert_legible(figure: Figure) -> None:
-    placed = placed_texts(figure)
-    assert all(text.get_fontsize() >= 7 for text in figure.findobj(Text))
-    whole = Bbox.from_bounds(0, 0, figure.bbox.width, figure.bbox.height).padded(0.5)
-    for text, box in placed:
-        assert whole.contains(box.x0, box.y0), text
-        assert whole.contains(box.x1, box.y1), text
-    for (one, box), (other, other_box) in combinations(placed, 2):
-        # Boxes of lines set one under the other touch; letters do not.
-        common = Bbox.intersection(box, other_box)
-        assert common is None or min(common.width, common.height) < 3, (one, other)
-    for legend in figure.findobj(Legend):
-        for axes in figure.axes:
-            assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
 # ---- Figure 2 ----
@@ -392,96 +330,6 @@ def test_the_artifacts_counts_are_open_marks_among_counts_of_random_content_only
 def test_a_run_of_times_quotes_no_counts() -> None:
     text = prose(figure3.draw(make_run(sized_rows("none", 0)), "random"))
     assert "quoted" not in text.lower()
-
-
-# ---- Figure 4 ----
-
-
-def test_figure_4_has_a_line_a_codec_and_level_under_the_papers_labels() -> None:
-    figure = figure4.draw(whole_run(), "random")
-    labels = [text.split(":")[0] for text in texts(figure) if "_opt_" in text]
-    assert labels == [f"v{codec}_opt_{level}" for codec in (1, 2) for level in range(4)]
-    looks = {
-        (line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern))
-        for line in figure.axes[0].lines
-        if not str(line.get_label()).startswith("_")
-    }
-    assert len(looks) == 8
-    assert_legible(figure)
-
-
-def test_a_line_of_figure_4_is_that_of_its_own_backend() -> None:
-    run = whole_run()
-    lines = {line.get_label(): line for line in figure4.draw(run, "random").axes[0].lines}
-    mine = run.table[
-        (run.table["backend"] == "mpk-abomonation-v2-O3")
-        & (run.table["workload"] == "snappy-compress")
-    ]
-    assert list(lines["mpk-abomonation-v2-O3"].get_ydata()) == mine["mean"].tolist()
-
-
-def test_one_level_makes_no_figure_4_and_other_levels_are_in_no_other_figure(
-    tmp_path: Path,
-) -> None:
-    others = tuple(name for name in WALLS if "-O" in name)
-    assert figure4.contents(whole_run(without=others)) == []
-    assert figure4.contents(whole_run()) == ["random"]
-    for figure in (figure2.draw(whole_run()), figure3.draw(whole_run(), "random")):
-        assert "-O0" not in prose(figure)
-        assert "mpk-abomonation-v2" in prose(figure)
-        assert_legible(figure)
-
-
-def test_a_level_that_is_missing_is_named() -> None:
-    text = prose(figure4.draw(whole_run(without=("mpk-abomonation-v2-O1",)), "random"))
-    assert "No emulated result here: mpk-abomonation-v2-O1." in text
-
-
-# ---- Figure 1 ----
-
-
-def test_every_name_in_figure_1_exists() -> None:
-    root = Path(__file__).parents[2]
-    native = "".join(
-        path.read_text() for path in sorted((root / "native" / "domain").glob("*.[chS]"))
-    )
-    names = [name for step in figure1.STEPS.values() for name in step.names]
-    assert len(names) > 8
-    for name in names:
-        first, *rest = name.split(".")
-        found: Any = getattr(contract, first, None)
-        for attribute in rest:
-            found = getattr(found, attribute, None)
-        in_python = found is not None
-        in_c = re.search(rf"\b{name}(\(|:)", native) is not None
-        assert in_python or in_c, name
-
-
-def test_figure_1_is_legible_and_has_both_ways_out() -> None:
-    figure = figure1.draw()
-    assert_legible(figure)
-    for step in figure1.STEPS.values():
-        assert step.word in texts(figure)
-    arrows = figure.findobj(FancyArrowPatch)
-    assert {arrow.get_linestyle() for arrow in arrows} == {"solid", "dashed"}
-
-
-def test_text_of_figure_1_stays_in_its_box() -> None:
-    figure = figure1.draw()
-    figure.draw_without_rendering()
-    boxes = [box.get_window_extent() for box in figure.findobj(FancyBboxPatch)]
-    lines = [
-        text
-        for text in figure.axes[0].texts
-        if text.get_style() != "italic"  # the lanes' headings
-    ]
-    assert len(lines) > 20
-    for text in lines:
-        extent = text.get_window_extent()
-        assert any(
-            box.x0 < extent.x0 and extent.x1 < box.x1 and box.y0 < extent.y0 and extent.y1 < box.y1
-            for box in boxes
-        ), text.get_text()
 
 
 # ---- marks ----

@@ -264,6 +264,16 @@ def test_a_pair_of_malloc_and_free_is_a_call_divided_by_its_operations() -> None
     assert set(table.rows["mean"]) == {257, 300}
 
 
+def test_in_time_upstreams_ratio_is_said_to_be_of_instructions() -> None:
+    facts = {"workload": "malloc", "content": "pairs", "operations": 1000, "size": 2000}
+    table = tables.section5a_table(make_run([make_row("none", 20e3, **facts)]))
+    assert table is not None
+    ((_, cells),) = table.parts
+    assert cells[["mean of a pair", "upstream (quoted)"]].iloc[0].tolist() == ["20.0 ns", "—"]
+    assert "Upstream's ratios are of instructions." in table.notes
+    assert any(note.startswith("Quoted: glibc") for note in table.notes)
+
+
 def test_the_rewinds_table_has_upstreams_under_ours_marked() -> None:
     table = tables.rewind_table(whole_run())
     assert table is not None
