@@ -64,7 +64,7 @@ class ForeignError(IsolationError):
 
     Attributes:
         function: The function's symbol.
-        code: The code that it returned, 1 to 255.
+        code: The code that it returned: 1 to 255, or what a declared `Status` takes for an error.
     """
 
     def __init__(self, function: str, code: int) -> None:
@@ -149,6 +149,21 @@ class ViolationError(IsolationError):
         super().__init__(f"{function} {fault}")
         self.function = function
         self.fault = fault
+
+    @property
+    def kind(self) -> ViolationKind:
+        """How the call ended."""
+        return self.fault.kind
+
+    @property
+    def address(self) -> int | None:
+        """The address that was accessed, if known."""
+        return self.fault.address
+
+    @property
+    def symbol(self) -> str | None:
+        """The function that did it, if known: its name, offset and library."""
+        return self.fault.symbol
 
 
 def _signal_name(number: int | None) -> str:
@@ -246,6 +261,22 @@ class Sandbox(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the sandbox. Closing twice is fine."""
+
+    def address_of(self, function: ForeignFunction) -> int:
+        """Tell where a function lies in the memory that foreign code sees.
+
+        Here: where it lies in this process, which holds for calls in it and for forked processes.
+        A sandbox that loads libraries of its own overrides it.
+
+        Args:
+            function: One of those that the sandbox was opened with.
+
+        Raises:
+            OSError: The library or the symbol is not there.
+        """
+        from backends import native
+
+        return int(native.ffi.cast("uintptr_t", native.resolve(function)))
 
     def placement(self) -> Mapping[str, str]:
         """Tell where the sandbox runs (CPUs of caller and sandbox), as stated in the results."""

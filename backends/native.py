@@ -42,6 +42,7 @@ WORKLOADS = COMPILED / "libforeign_workloads.so"
 PNG = COMPILED / "libforeign_png.so"
 BENIGN = COMPILED / "libforeign_benign.so"
 HOSTILE = COMPILED / "libforeign_hostile.so"
+DISPATCH = COMPILED / "libforeign_dispatch.so"
 STANDALONE = COMPILED / "standalone"
 
 #: The longest result that a process sandbox may send, in bytes, unless told otherwise.
@@ -448,6 +449,14 @@ class NativeSandbox(Sandbox):
                 return None
             return int(self._mechanism.process(self._sandbox)) or None
 
+    def address_of(self, function: ForeignFunction) -> int:
+        """Tell where a function lies in the sandbox; see `Sandbox.address_of`."""
+        with self._calling():
+            index = self._require(function)
+            if self._mechanism.address == ffi.NULL:
+                return super().address_of(function)
+            return int(ffi.cast("uintptr_t", self._mechanism.address(self._sandbox, index)))
+
     def grant(self, data: DataDomain, rights: Literal["none", "read", "write"]) -> None:
         """Say what foreign code may do with a data domain, from the next call on.
 
@@ -514,16 +523,20 @@ class NativeSandbox(Sandbox):
             raise
         return int(status)
 
-    def _request(self, function: ForeignFunction, view: Any, timeout_ns: int) -> Any:
+    def _require(self, function: ForeignFunction) -> int:
+        """Return a function's index."""
         if self._sandbox is None:
             raise SandboxClosedError("the sandbox is closed")
         if function not in self._index:
             known = ", ".join(known.symbol for known in self._index)
             raise ValueError(f"{function.symbol} is not among the sandbox's functions ({known})")
+        return self._index[function]
+
+    def _request(self, function: ForeignFunction, view: Any, timeout_ns: int) -> Any:
         return ffi.new(
             "struct iso_request *",
             {
-                "function": self._index[function],
+                "function": self._require(function),
                 "input": ffi.cast("uint8_t *", view),
                 "input_length": len(view),
                 "timeout_ns": timeout_ns,

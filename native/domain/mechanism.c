@@ -484,6 +484,11 @@ static enum iso_status serialised_loop(struct iso_sandbox *sandbox,
     return iso_timed_loop(serialised_call, copy_release, sandbox, request, batch);
 }
 
+static const void *address(const struct iso_sandbox *sandbox, size_t function)
+{
+    return function < sandbox->function_count ? sandbox->functions[function] : NULL;
+}
+
 void iso_data_grant(struct iso_sandbox *sandbox, const struct iso_data *data,
                     enum iso_rights rights)
 {
@@ -501,6 +506,7 @@ const struct iso_mechanism iso_domain = {
     .release = copy_release,
     .loop = copy_loop,
     .close = mechanism_close,
+    .address = address,
 };
 
 const struct iso_mechanism iso_domain_view = {
@@ -511,6 +517,7 @@ const struct iso_mechanism iso_domain_view = {
     .release = view_release,
     .loop = view_loop,
     .close = mechanism_close,
+    .address = address,
 };
 
 const struct iso_mechanism iso_domain_serialised = {
@@ -521,4 +528,5 @@ const struct iso_mechanism iso_domain_serialised = {
     .release = copy_release,
     .loop = serialised_loop,
     .close = mechanism_close,
+    .address = address,
 };

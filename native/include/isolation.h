@@ -166,6 +166,10 @@ struct iso_mechanism {
 
     /* Process id of the sandboxed side; 0 when there is none now. NULL: it has no process. */
     int (*process)(const struct iso_sandbox *sandbox);
+
+    /* Where a function of the table lies in the sandbox; NULL: there is no such. NULL: as in this
+     * process. */
+    const void *(*address)(const struct iso_sandbox *sandbox, size_t function);
 };
 
 /*

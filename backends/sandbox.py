@@ -1,0 +1,369 @@
+"""A library behind a wall, whose functions are declared once and called like Python functions.
+
+After the `sandbox!` macro of "Friend or Foe Inside?" (SecDev 2023). docs/sandbox.md is the guide.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import typing
+import warnings
+import weakref
+from collections import namedtuple
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+from backends import native, registry
+from backends.contract import (
+    Backend,
+    Fault,
+    ForeignError,
+    ForeignFunction,
+    SandboxClosedError,
+    UnsupportedError,
+    ViolationError,
+    ViolationKind,
+)
+from backends.contract import Sandbox as OpenSandbox
+from backends.declaration import Buffer, Declaration, Length, Number, declare
+from backends.marks import DeclarationError, Fixed, In, InOut, Mark, Out, Status
+from backends.marshal import NO_MEMORY, Call, MalformedReplyError
+from backends.prototype import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DISPATCH = ForeignFunction(native.DISPATCH, "dispatch_call")
+
+
+class _Default(Enum):
+    RAISE = "raise"
+
+
+#: Of `on_violation`: raise it.
+RAISE = _Default.RAISE
+
+# All sandboxes, so that fork() in the user's program can give each a lock that is not held.
+_sandboxes: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for sandbox in list(_sandboxes):
+        sandbox.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Sandbox:
+    """A library behind a wall. A context manager; thread-safe.
+
+    The wall is opened by the first call, for the functions that are declared by then. Declaring
+    another one later opens it again, and what the library kept in its memory is lost, as it is
+    after a violation.
+
+    Args:
+        library: A path, if there is a slash in it; or a name that the dynamic loader finds.
+        backend: The wall, or its name; `isobench list` shows them.
+        timeout: Limit of each call in seconds; None for none. No wall, no limit: under `none` it is
+            not enforced, and a RuntimeWarning says so.
+
+    Raises:
+        LookupError: There is no such backend.
+        UnsupportedError: It does not work on this machine, runs no foreign functions, or is a wall
+            that cannot limit a call in time.
+        ValueError: The limit is not positive.
+    """
+
+    def __init__(
+        self,
+        library: str | os.PathLike[str],
+        *,
+        backend: str | Backend,
+        timeout: float | None = None,
+    ) -> None:
+        self._wall = registry.find(backend) if isinstance(backend, str) else backend
+        text = os.fspath(library)
+        self._library = Path(text).absolute() if os.sep in text else Path(text)
+        self._timeout = _limit(self._wall, timeout)
+        self._functions: list[ForeignFunction] = []
+        self._addresses: dict[ForeignFunction, int] = {}
+        self._open: OpenSandbox | None = None
+        self._closed = False
+        self._lock = threading.RLock()
+        _sandboxes.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Sandbox of {self._library} under {self._wall.name}>"
+
+    def function(
+        self,
+        prototype: str,
+        *,
+        declarations: str = "",
+        returns: Status | None = None,
+        on_violation: Any = RAISE,
+        **marks: Mark,
+    ) -> Function:
+        """Declare a function of the library.
+
+        Args:
+            prototype: As in a header: `int f(const char *input, size_t length)`.
+            declarations: C declarations of the types that it uses.
+            returns: What the return value says of success; None: it is a result.
+            on_violation: What a call returns if the function misbehaves; if not given, that is a
+                ViolationError.
+            marks: What the prototype does not say, by the parameter's name.
+
+        Raises:
+            DeclarationError: Something cannot cross a wall, or is not said; the message says which.
+        """
+        declaration = declare(read(prototype, declarations), marks, returns)
+        parameters = [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            for name in declaration.parameters
+        ]
+        return self._declared(
+            declaration, inspect.Signature(parameters), on_violation, f"{prototype.strip()}"
+        )
+
+    def declare(
+        self,
+        prototype: str,
+        *,
+        declarations: str = "",
+        returns: Status | None = None,
+        on_violation: Any = RAISE,
+        **marks: Mark,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Declare a function of the library by a Python function, whose body is not used.
+
+        Its parameters are those that are left in Python, under the same names, with annotations
+        that type checkers see; a mark may stand there: `data: Annotated[bytes, In(length="n")]`.
+
+        Args and errors are those of `function`, and:
+
+        Raises:
+            DeclarationError: The Python function has other parameters, or of other types.
+        """
+
+        def decorate(python: Callable[P, R]) -> Callable[P, R]:
+            hints = typing.get_type_hints(python, include_extras=True)
+            known = {name: _mark_of(hint) for name, hint in hints.items() if name != "return"}
+            written = {name: mark for name, mark in known.items() if mark is not None}
+            declaration = declare(read(prototype, declarations), {**written, **marks}, returns)
+            signature = inspect.signature(python)
+            _compare(declaration, signature, hints)
+            made = self._declared(declaration, signature, on_violation, python.__doc__ or "")
+            made.__name__ = python.__name__
+            made.__qualname__ = python.__qualname__
+            made.__module__ = python.__module__
+            return typing.cast("Callable[P, R]", made)
+
+        return decorate
+
+    def close(self) -> None:
+        """End the sandbox. Closing twice is fine."""
+        with self._lock:
+            self._closed = True
+            self._end()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def __del__(self) -> None:
+        """End what was forgotten; unlike a file, it has nothing that could be lost."""
+        if getattr(self, "_open", None) is not None:
+            self.close()
+
+    def after_fork(self) -> None:
+        """Forget, in a process just forked, what the other threads of the old one were doing."""
+        self._lock = threading.RLock()
+
+    def _declared(
+        self, declaration: Declaration, signature: inspect.Signature, on_violation: Any, text: str
+    ) -> Function:
+        target = ForeignFunction(self._library, declaration.symbol)
+        with self._lock:
+            if target not in self._functions:
+                self._functions.append(target)
+                self._end()
+        return Function(self, declaration, signature, on_violation, text)
+
+    def _end(self) -> None:
+        opened, self._open = self._open, None
+        self._addresses = {}
+        if opened is not None:
+            opened.close()
+
+    def _opened(self) -> OpenSandbox:
+        if self._closed:
+            raise SandboxClosedError(f"{self!r} is closed")
+        if self._open is None:
+            self._open = self._wall.open([_DISPATCH, *self._functions])
+        return self._open
+
+    def _run(self, declaration: Declaration, arguments: dict[str, Any]) -> list[Any]:
+        """Make a call; what can be wrong with it is raised under the declared function's name."""
+        call = Call(declaration, arguments)
+        target = ForeignFunction(self._library, declaration.symbol)
+        with self._lock:
+            opened = self._opened()
+            if target not in self._addresses:
+                self._addresses[target] = opened.address_of(target)
+            frame = call.frame(self._addresses[target])
+            try:
+                reply = opened.call(_DISPATCH, frame, timeout=self._timeout)
+                return call.results(reply)
+            except ViolationError as violation:
+                raise ViolationError(declaration.symbol, violation.fault) from None
+            except MalformedReplyError as error:
+                rule = str(error)
+            except ForeignError as error:
+                if error.function != _DISPATCH.symbol:
+                    raise
+                if error.code == NO_MEMORY:
+                    raise MemoryError(f"{declaration.symbol}: no memory in the sandbox") from None
+                rule = f"error code {error.code} of the dispatcher"
+            self._end()  # whoever forged that is not to be called again
+        raise ViolationError(declaration.symbol, Fault(ViolationKind.PROTOCOL, detail=rule))
+
+
+class Function:
+    """A declared function: called like a Python function.
+
+    It returns the function's results: none is None, one is itself, several are a named tuple, the
+    return value first.
+
+    A call raises:
+        ViolationError (also called DomainViolation): The function misbehaved.
+        ForeignError: It returned an error.
+        TypeError, ValueError, OverflowError: The arguments are not as declared.
+        MemoryError: The sandbox has no room for them.
+        OSError: The wall cannot be opened, or the library or the symbol is not there.
+        SandboxClosedError: The sandbox is closed.
+        SandboxBusyError: A signal's handler calls what it interrupted.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        declaration: Declaration,
+        signature: inspect.Signature,
+        on_violation: Any,
+        text: str,
+    ) -> None:
+        self._sandbox = sandbox
+        self._declaration = declaration
+        self._on_violation = on_violation
+        names = declaration.results
+        self._tuple: Any = None
+        if len(names) > 1:
+            self._tuple = namedtuple(declaration.symbol, names, rename=True)  # type: ignore[misc] # noqa: PYI024
+        self.__signature__ = signature
+        self.__name__ = self.__qualname__ = declaration.symbol
+        self.__doc__ = text
+
+    def __repr__(self) -> str:
+        return f"<{self.__name__}{self.__signature__} of {self._sandbox!r}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it; see the class."""
+        bound = self.__signature__.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            results = self._sandbox._run(self._declaration, bound.arguments)  # noqa: SLF001 - one module
+        except ViolationError:
+            if self._on_violation is RAISE:
+                raise
+            return self._on_violation
+        if self._tuple is not None:
+            return self._tuple._make(results)
+        return results[0] if results else None
+
+
+def _limit(wall: Backend, timeout: float | None) -> float | None:
+    """Return the time limit that the wall is asked for, if it can be used at all."""
+    if wall.kind == "reference":
+        raise UnsupportedError(f"{wall.name} is a reference for figures and runs no function")
+    availability = wall.availability()
+    if not availability.available:
+        raise UnsupportedError(
+            f"{wall.name} does not work here: {availability.reason}. {availability.remedy}"
+        )
+    if timeout is None or wall.guarantees.time_limit:
+        if timeout is not None and not timeout > 0:  # catches NaN too
+            raise ValueError(f"timeout must be positive, in seconds, and is {timeout}")
+        return timeout
+    if wall.kind != "baseline":
+        raise UnsupportedError(f"{wall.name} cannot limit a call in time; leave timeout out")
+    warnings.warn(
+        f"{wall.name} is no wall: neither is the time limit of {timeout} s enforced, nor anything "
+        "else",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return None
+
+
+def _mark_of(hint: Any) -> Mark | None:
+    marks = [
+        m for m in getattr(hint, "__metadata__", ()) if isinstance(m, In | Out | InOut | Fixed)
+    ]
+    return marks[0] if marks else None
+
+
+def _compare(declaration: Declaration, signature: inspect.Signature, hints: dict[str, Any]) -> None:
+    """Compare the Python function with the C function that it declares.
+
+    Raises:
+        DeclarationError: They do not fit.
+    """
+    names = tuple(signature.parameters)
+    if names != declaration.parameters:
+        raise DeclarationError(
+            f"{declaration.symbol} takes ({', '.join(declaration.parameters)}) in Python, and is "
+            f"declared with ({', '.join(names)})"
+        )
+    for argument in declaration.arguments:
+        if argument.name not in names:
+            continue
+        if argument.name not in hints:
+            raise DeclarationError(f"parameter {argument.name} has no annotation")
+        hint = hints[argument.name]
+        hint = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+        wanted = _python_types(argument)
+        if isinstance(hint, type) and wanted and hint not in wanted:
+            raise DeclarationError(
+                f"parameter {argument.name} is {' or '.join(t.__name__ for t in wanted)}, and is "
+                f"annotated {hint.__name__}"
+            )
+    if "return" in hints and (hints["return"] is type(None)) != (not declaration.results):
+        raise DeclarationError(
+            f"{declaration.symbol} gives {', '.join(declaration.results) or 'nothing'}, and is "
+            f"annotated {hints['return']}"
+        )
+
+
+def _python_types(argument: object) -> tuple[type, ...]:
+    """List the plain classes that an annotation may name; () is any."""
+    match argument:
+        case Number(_, scalar):
+            return (scalar.python,)
+        case Length():
+            return (int,)
+        case Buffer():
+            is_bytes = argument.elements.is_bytes
+            return (bytes, bytearray, memoryview) if is_bytes else ()
+    return (str, bytes)  # a C string
