@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 _KNOWN = (
     *("bool", "size_t", "ssize_t", "ptrdiff_t", "intptr_t", "uintptr_t", "wchar_t"),
     *(f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-    *(f"{sign}int_{kind}{bits}_t" for sign in ("", "u") for kind in ("least", "fast")
-      for bits in (8, 16, 32, 64)),
+    *(
+        f"{sign}int_{kind}{bits}_t"
+        for sign in ("", "u")
+        for kind in ("least", "fast")
+        for bits in (8, 16, 32, 64)
+    ),
     *("intmax_t", "uintmax_t", "char16_t", "char32_t", "FILE", "va_list"),
-)  # fmt: skip
+)
 _PRELUDE = "".join(f"typedef int {name};\n" for name in _KNOWN)
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
@@ -85,11 +89,6 @@ def read(text: str, declarations: str = "") -> Prototype:
             f"cannot read {text!r}: {error} (types that C does not know by itself go to "
             "declarations=)"
         ) from error
-    if function.ellipsis:
-        raise DeclarationError(
-            f"{declared.name} takes a variable number of arguments (...), whose types the "
-            "prototype does not say; wrap it in a C function that takes what you need"
-        )
     nodes = _nodes(declared)
     parameters = tuple(
         CParameter(_name(declared.name, i, node), ctype, _points_to_const(node), ctype.cname)
@@ -108,6 +107,11 @@ def _nodes(declared: c_ast.Typedef) -> list[c_ast.Node]:
             f"{declared.name}() does not say what it takes; write (void) if that is nothing"
         )
     nodes: list[c_ast.Node] = declared.type.args.params
+    if any(isinstance(node, c_ast.EllipsisParam) for node in nodes):
+        raise DeclarationError(
+            f"{declared.name} takes a variable number of arguments (...), whose types the "
+            "prototype does not say; wrap it in a C function that takes what you need"
+        )
     first = nodes[0]
     alone = len(nodes) == 1 and isinstance(first, c_ast.Typename)
     if alone and getattr(getattr(first.type, "type", None), "names", None) == ["void"]:

@@ -1,0 +1,264 @@
+"""What cannot cross a wall is refused when it is declared, and the message says why."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Annotated
+
+import pytest
+
+import backends
+from backends import (
+    NULL,
+    DeclarationError,
+    Fixed,
+    In,
+    InOut,
+    Out,
+    Sandbox,
+    Status,
+    UnsupportedError,
+)
+
+TYPES = """
+typedef int (*callback)(int);
+struct opaque;
+struct pair { int first, second; };
+struct linked { int value; struct linked *next; };
+struct hooked { callback hook; };
+union either { int number; float fraction; };
+struct tagged { int tag; union either value; };
+struct wide { long double value; };
+struct nested { struct linked inner; };
+struct open_ended { int count; int values[]; };
+"""
+
+REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
+    # what a call cannot pass
+    "variadic": ("int printf(const char *format, ...)", {}, "variable number of arguments"),
+    "callback": ("void each(callback f)", {}, "callback"),
+    "callback, written out": ("void each(int (*f)(int))", {}, "callback"),
+    "structure by value": ("void f(struct pair p)", {}, "by value"),
+    "union by value": ("void f(union either e)", {}, "by value"),
+    "long double": ("void f(long double x)", {}, "float and double only"),
+    "complex": ("void f(float _Complex x)", {}, "float and double only|cannot read"),
+    "wide character": ("void f(wchar_t c)", {}, "wide"),
+    "too many": (f"void f({', '.join(f'int a{i}' for i in range(23))})", {}, "too many"),
+    # what a call cannot return
+    "returns a structure": ("struct pair f(void)", {}, "by value"),
+    "returns a pointer": ("void *f(void)", {}, "sandbox's memory"),
+    "returns a writable string": ("char *f(void)", {}, "sandbox's memory"),
+    "returns a long double": ("long double f(void)", {}, "float and double only"),
+    # what memory cannot hold
+    "pointer to a pointer": ("void f(char **p)", {"p": Out()}, "other side's memory"),
+    "array of pointers": ("void f(char *p[4])", {"p": In(length=4)}, "other side's memory"),
+    "structure with a pointer": (
+        "void f(struct linked *l)",
+        {"l": InOut()},
+        "field next: .*other side's memory",
+    ),
+    "pointer deep in a structure": (
+        "void f(struct nested *n)",
+        {"n": Out()},
+        "field inner: .*next",
+    ),
+    "structure with a callback": (
+        "void f(struct hooked *h)",
+        {"h": Out()},
+        "field hook: .*callback",
+    ),
+    "union": ("void f(union either *e)", {"e": Out()}, "which member"),
+    "structure with a union": (
+        "void f(struct tagged *t)",
+        {"t": Out()},
+        "field value: .*which member",
+    ),
+    "structure with a long double": (
+        "void f(struct wide *w)",
+        {"w": Out()},
+        "field value: .*double",
+    ),
+    "opaque structure": ("void f(struct opaque *o)", {"o": Out()}, "opaque"),
+    "flexible array": (
+        "void f(struct open_ended *o)",
+        {"o": Out()},
+        "field values: .*unknown length",
+    ),
+    # what is not said
+    "unmarked char *": ("void f(char *p)", {}, "nothing says how far"),
+    "unmarked int *": ("void f(int *p)", {}, "nothing says how far"),
+    "unmarked void *": ("void f(void *p)", {}, "may lead to anything"),
+    "unmarked const void *": ("void f(const void *p)", {}, "may lead to anything"),
+    "unmarked const int *": ("void f(const int *p)", {}, "unknown extent"),
+    "unmarked const uint8_t *": ("void f(const uint8_t *p)", {}, "unknown extent"),
+    "bytes in without length": ("void f(const void *p)", {"p": In()}, "needs a length"),
+    "bytes out without capacity": ("void f(char *p)", {"p": Out()}, "length or a capacity"),
+    "bytes changed without length": ("void f(char *p)", {"p": InOut()}, "length or a capacity"),
+    "no parameters": ("int f()", {}, r"write \(void\)"),
+    "no name": ("int f(int)", {}, "has no name"),
+    "pointer of a length without capacity": (
+        "void f(char *p, size_t *n)",
+        {"p": Out(length="n")},
+        "needs a capacity",
+    ),
+    "returned without room": (
+        "int f(char *p)",
+        {"p": Out(returned=True)},
+        "needs a length or a capacity",
+    ),
+    # what contradicts itself
+    "out and const": ("void f(const char *p)", {"p": Out(capacity=1)}, "is const"),
+    "mark on a number": ("void f(int n)", {"n": In()}, "is for pointers"),
+    "mark of nothing": ("void f(int n)", {"m": In()}, "no parameter 'm'"),
+    "length of nothing": ("void f(const void *p)", {"p": In(length="n")}, "no parameter 'n'"),
+    "length that is no integer": (
+        "void f(const void *p, double n)",
+        {"p": In(length="n")},
+        "a length is an integer",
+    ),
+    "length that points to no integer": (
+        "void f(char *p, double *n)",
+        {"p": Out(capacity=1, length="n")},
+        "a length is an integer",
+    ),
+    "length with a mark": (
+        "void f(char *p, size_t *n)",
+        {"p": Out(capacity=1, length="n"), "n": Out()},
+        "has a mark itself",
+    ),
+    "string of integers": ("void f(int *p)", {"p": Out(capacity=4, string=True)}, "of char"),
+    "two ends": (
+        "int f(char *p)",
+        {"p": Out(capacity=4, string=True, returned=True)},
+        "not both",
+    ),
+    "two lengths": (
+        "int f(char *p, size_t *n)",
+        {"p": Out(capacity=4, length="n", returned=True)},
+        "not both",
+    ),
+    "negative capacity": ("void f(char *p)", {"p": Out(capacity=-1)}, "capacity of -1"),
+    "returned by void": (
+        "void f(char *p)",
+        {"p": Out(capacity=4, returned=True)},
+        "not return a length",
+    ),
+    "returned and a status": (
+        "int f(char *p)",
+        {"p": Out(capacity=4, returned=True), "returns": Status()},
+        "not return a length",
+    ),
+    "status of void": ("void f(void)", {"returns": Status()}, "returns nothing"),
+    "status of a double": ("double f(void)", {"returns": Status()}, "Status is an integer"),
+    "null number": ("void f(int n)", {"n": NULL}, "no pointer"),
+    "fixed pointer": ("void f(char *p)", {"p": Fixed(5)}, "only fixed pointer"),
+    "fixed number too large": ("void f(int8_t n)", {"n": Fixed(128)}, "goes from -128 to 127"),
+    "capacity of other arguments": (
+        "void f(char *p)",
+        {"p": Out(capacity=lambda size: size)},
+        "'size' is none of the arguments",
+    ),
+    "capacity that says nothing": (
+        "void f(char *p)",
+        {"p": Out(capacity=int)},
+        "write a lambda|none of",
+    ),
+    # what cannot be read
+    "no function": ("int n", {}, "not the prototype"),
+    "two functions": ("int f(void); int g(void)", {}, "not the prototype|cannot read"),
+    "not C": ("def f(x): pass", {}, "cannot read"),
+    "unknown type": ("void f(unknown_t *p)", {}, "cannot read"),
+    "one name twice": ("void f(int a, int a)", {}, "one name|cannot read"),
+}
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    """Of a library that is never loaded."""
+    return Sandbox("libnothing.so", backend="none")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_is_refused_with_the_reason(sandbox: Sandbox, case: str) -> None:
+    prototype, marks, reason = REFUSED[case]
+    with pytest.raises(DeclarationError, match=reason) as raised:
+        sandbox.function(prototype, declarations=TYPES, **marks)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("prototype", "marks", "signature"),
+    [
+        ("void f(void)", {}, "()"),
+        ("int f(int a, unsigned long b)", {}, "(a, b)"),
+        ("extern int f(int a);", {}, "(a)"),
+        ("int /* count */ f(int a) // of a", {}, "(a)"),
+        ("void f(callback f, int n)", {"f": NULL}, "(n)"),
+        ("void f(const char *s, size_t n)", {"s": In(length="n")}, "(s)"),
+        ("void f(char *s, size_t n)", {"s": Out(length="n")}, "(n)"),
+        ("void f(char *s, size_t n)", {"s": Out(length="n", capacity=3)}, "()"),
+        ("void f(const struct pair *p, struct pair *q)", {"q": Out()}, "(p)"),
+        ("void f(double m[16])", {"m": InOut(length=16)}, "(m)"),
+        ("void f(int a, int b)", {"b": Fixed(lambda a: a + 1)}, "(a)"),
+        ("enum colour { RED } f(int a)", {}, "(a)"),
+    ],
+)
+def test_the_python_signature_has_what_is_left(
+    sandbox: Sandbox, prototype: str, marks: dict[str, object], signature: str
+) -> None:
+    if prototype.startswith("enum"):
+        function = sandbox.function(
+            "enum colour f(int a)", declarations="enum colour { RED };", **marks
+        )
+    else:
+        function = sandbox.function(prototype, declarations=TYPES, **marks)
+    assert str(function.__signature__) == signature
+    with pytest.raises(TypeError):
+        function(1, 2, 3, 4)
+
+
+def test_a_python_function_that_does_not_fit_is_refused(sandbox: Sandbox) -> None:
+    def other_name(n: int) -> int: ...
+    def unannotated(count) -> int: ...
+    def other_type(count: str) -> int: ...
+    def gives_nothing(count: int) -> None: ...
+
+    for function, reason in (
+        (other_name, "declared with"),
+        (unannotated, "no annotation"),
+        (other_type, "is int, and is annotated str"),
+        (gives_nothing, "gives returned"),
+    ):
+        with pytest.raises(DeclarationError, match=reason):
+            sandbox.declare("int f(int count)")(function)
+
+    def out_of_text(text: bytes, room: Annotated[int, "a note"]) -> bytes: ...
+
+    sandbox.declare("void f(const char *text, char *out, int room)", out=Out(length="room"))(
+        out_of_text
+    )
+
+
+def test_what_cannot_be_a_wall_is_refused() -> None:
+    with pytest.raises(LookupError, match="no backend 'paper'"):
+        Sandbox("libm.so.6", backend="paper")
+    with pytest.raises(UnsupportedError, match="reference"):
+        Sandbox("libm.so.6", backend="pipe-floor")
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="timeout"):
+            Sandbox("libm.so.6", backend="sandcrust-pipe", timeout=wrong)
+
+
+def test_one_class_has_two_names() -> None:
+    assert backends.DomainViolation is backends.ViolationError
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = backends.nothing  # type: ignore[attr-defined]
+
+
+def test_importing_the_package_stays_light() -> None:
+    program = (
+        "import sys, backends; print({'cffi', 'pycparser', 'backends.native'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
