@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ _KNOWN = (
     *("intmax_t", "uintmax_t", "char16_t", "char32_t", "FILE", "va_list"),
 )
 _PRELUDE = "".join(f"typedef int {name};\n" for name in _KNOWN)
+# What `Sandbox.function` itself takes.
+_TAKEN = ("self", "prototype", "declarations", "returns", "on_violation")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
@@ -123,6 +126,11 @@ def _name(symbol: str, index: int, node: c_ast.Node) -> str:
     name = getattr(node, "name", None)
     if not name:
         raise DeclarationError(f"{symbol}: parameter {index + 1} has no name; give it one")
+    if keyword.iskeyword(name) or name in _TAKEN:
+        raise DeclarationError(
+            f"{symbol}: {name!r} cannot name a parameter here; give it another name, those in a "
+            "prototype are free"
+        )
     return str(name)
 
 

@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import c_programs
+import sandbox_library
 from harness import emulated
 
 PROJECT = Path(__file__).parent.parent
@@ -96,6 +97,7 @@ def runs(protection_keys_report: dict[str, str]) -> dict[str, Run]:
         # Where the project itself is tested, nothing may be left out.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(obstacle)
     compile_libraries()
+    sandbox_library.build()
     c_programs.build("plain")
     os.chdir(PROJECT)
     for series in emulated.KERNELS:

@@ -164,6 +164,8 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
         {"p": Out(capacity=int)},
         "write a lambda|none of",
     ),
+    "a keyword of Python": ("void f(int from)", {}, "'from' cannot name a parameter"),
+    "a name that declaring takes": ("void f(int returns)", {}, "'returns' cannot name a parameter"),
     # what cannot be read
     "no function": ("int n", {}, "not the prototype"),
     "two functions": ("int f(void); int g(void)", {}, "not the prototype|cannot read"),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from backends.contract import Backend
 
 # Walls differ in how frames travel, not in how they are made: few examples find a difference.
-examples = settings(max_examples=60, deadline=None, database=None)
+examples = settings(max_examples=25, deadline=None, database=None)
 
 INTEGERS = {
     f"{sign}int{bits}": (
