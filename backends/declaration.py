@@ -14,7 +14,7 @@ from backends.marks import DeclarationError, Fixed, In, InOut, Mark, Out, Status
 from backends.values import Elements, Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from backends.prototype import CParameter, Prototype
 
@@ -95,6 +95,7 @@ class Declaration:
         status: What the return value says of success; None: nothing.
         parameters: The names of what it takes in Python.
         results: The names of what it gives in Python.
+        wants: Of a parameter whose capacity or value is a function: the arguments that it takes.
     """
 
     symbol: str
@@ -104,6 +105,7 @@ class Declaration:
     status: Status | None
     parameters: tuple[str, ...] = field(init=False)
     results: tuple[str, ...] = field(init=False)
+    wants: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Derive what Python sees."""
@@ -119,6 +121,8 @@ class Declaration:
                 or (isinstance(argument, Length) and argument.name not in explained)
             ),
         )
+        wants = {whose: _wanted(function, whose) for whose, function in _functions(self.arguments)}
+        object.__setattr__(self, "wants", wants)
         object.__setattr__(
             self,
             "results",
@@ -361,8 +365,8 @@ def _check(declaration: Declaration) -> None:
                 f"{symbol}, parameter {buffer.name}: either {cell.name} or the return value is its "
                 "length, not both"
             )
-    for function, whose in _functions(declaration):
-        for name in argument_names(function, whose):
+    for whose, names in declaration.wants.items():
+        for name in names:
             if name not in declaration.parameters:
                 raise DeclarationError(
                     f"{symbol}, parameter {whose}: {name!r} is none of the arguments in Python: "
@@ -370,27 +374,20 @@ def _check(declaration: Declaration) -> None:
                 )
 
 
-def _functions(declaration: Declaration) -> list[tuple[Callable[..., Any], str]]:
-    found = []
-    for argument in declaration.arguments:
+def _functions(arguments: tuple[Argument, ...]) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for argument in arguments:
         value: Any = None
         if isinstance(argument, Constant):
             value = argument.mark.value
-        elif isinstance(argument, Buffer):
-            value = getattr(argument.mark, "capacity", None)
+        elif isinstance(argument, Buffer) and not isinstance(argument.mark, In):
+            value = argument.mark.capacity
         if callable(value):
-            found.append((value, argument.name))
-    return found
+            yield argument.name, value
 
 
-def argument_names(function: Callable[..., Any], whose: str) -> list[str]:
-    """List the arguments that a function of arguments wants.
-
-    Raises:
-        DeclarationError: It does not say.
-    """
+def _wanted(function: Callable[..., Any], whose: str) -> tuple[str, ...]:
     try:
-        return list(inspect.signature(function).parameters)
+        return tuple(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         raise DeclarationError(
             f"parameter {whose}: {function!r} does not say what it takes; write a lambda"

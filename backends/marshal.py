@@ -19,7 +19,6 @@ from backends.declaration import (
     Length,
     Number,
     Text,
-    argument_names,
 )
 from backends.marks import In, InOut, Out
 
@@ -189,7 +188,7 @@ class Call:
         """Return a number, or what a function makes of the arguments."""
         if not callable(value):
             return value
-        return value(**{name: self._given[name] for name in argument_names(value, whose)})
+        return value(**{name: self._given[name] for name in self._declaration.wants[whose]})
 
     def _add(self, argument: object, contents: Mapping[str, bytes | memoryview]) -> None:
         match argument:

@@ -154,7 +154,12 @@ class Sandbox:
         """
 
         def decorate(python: Callable[P, R]) -> Callable[P, R]:
-            hints = typing.get_type_hints(python, include_extras=True)
+            try:
+                hints = typing.get_type_hints(python, include_extras=True)
+            except NameError as error:
+                raise DeclarationError(
+                    f"an annotation of {python.__name__} means nothing at run time: {error}"
+                ) from None
             known = {name: _mark_of(hint) for name, hint in hints.items() if name != "return"}
             written = {name: mark for name, mark in known.items() if mark is not None}
             declaration = declare(read(prototype, declarations), {**written, **marks}, returns)
@@ -171,8 +176,8 @@ class Sandbox:
     def close(self) -> None:
         """End the sandbox. Closing twice is fine."""
         with self._lock:
-            self._closed = True
             self._end()
+            self._closed = True
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -198,45 +203,46 @@ class Sandbox:
         with self._lock:
             if target not in self._functions:
                 self._functions.append(target)
-                self._end()
         return Function(self, declaration, signature, on_violation, text)
 
     def _end(self) -> None:
-        opened, self._open = self._open, None
-        self._addresses = {}
-        if opened is not None:
-            opened.close()
+        # In this order: in a signal's handler closing may be refused.
+        if self._open is not None:
+            self._open.close()
+        self._open, self._addresses = None, {}
 
     def _opened(self) -> OpenSandbox:
+        """Open the wall, or open it again where it does not know all functions."""
         if self._closed:
             raise SandboxClosedError(f"{self!r} is closed")
-        if self._open is None:
-            self._open = self._wall.open([_DISPATCH, *self._functions])
-        return self._open
+        opened = self._open
+        if opened is None or len(self._addresses) != len(self._functions):
+            self._end()
+            opened = self._open = self._wall.open([_DISPATCH, *self._functions])
+            self._addresses = {each: opened.address_of(each) for each in self._functions}
+        return opened
 
     def _run(self, declaration: Declaration, arguments: dict[str, Any]) -> list[Any]:
-        """Make a call; what can be wrong with it is raised under the declared function's name."""
+        """Make a call; whatever goes wrong is told under the declared function's name."""
         call = Call(declaration, arguments)
-        target = ForeignFunction(self._library, declaration.symbol)
         with self._lock:
             opened = self._opened()
-            if target not in self._addresses:
-                self._addresses[target] = opened.address_of(target)
+            target = ForeignFunction(self._library, declaration.symbol)
             frame = call.frame(self._addresses[target])
             try:
                 reply = opened.call(_DISPATCH, frame, timeout=self._timeout)
-                return call.results(reply)
             except ViolationError as violation:
                 raise ViolationError(declaration.symbol, violation.fault) from None
-            except MalformedReplyError as error:
-                rule = str(error)
             except ForeignError as error:
-                if error.function != _DISPATCH.symbol:
-                    raise
                 if error.code == NO_MEMORY:
                     raise MemoryError(f"{declaration.symbol}: no memory in the sandbox") from None
                 rule = f"error code {error.code} of the dispatcher"
-            self._end()  # whoever forged that is not to be called again
+            else:
+                try:
+                    return call.results(reply)
+                except MalformedReplyError as error:
+                    rule = str(error)
+            self._end()  # whoever forged that is not called again
         raise ViolationError(declaration.symbol, Fault(ViolationKind.PROTOCOL, detail=rule))
 
 

@@ -235,6 +235,11 @@ def test_a_python_function_that_does_not_fit_is_refused(sandbox: Sandbox) -> Non
         with pytest.raises(DeclarationError, match=reason):
             sandbox.declare("int f(int count)")(function)
 
+    def means_nothing(count: Nothing) -> int: ...  # noqa: F821
+
+    with pytest.raises(DeclarationError, match="'Nothing' is not defined"):
+        sandbox.declare("int f(int count)")(means_nothing)
+
     def out_of_text(text: bytes, room: Annotated[int, "a note"]) -> bytes: ...
 
     sandbox.declare("void f(const char *text, char *out, int room)", out=Out(length="room"))(
