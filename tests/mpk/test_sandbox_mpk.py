@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import ctypes
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
+import sandbox_documents
 import sandbox_library
 from backends import DomainViolation, In, Out, Sandbox, native, registry
 from backends.contract import ForeignFunction, ViolationKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(params=["mpk", "mpk-view"])
@@ -20,7 +25,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def test_a_violation_has_address_symbol_and_key(name: str) -> None:
+def test_a_violation_has_an_address_and_a_symbol(name: str) -> None:
     with Sandbox(sandbox_library.build(), backend=name) as sandbox:
         crash = sandbox.function("int crash(int code)")
         with pytest.raises(DomainViolation) as raised:
@@ -82,3 +87,22 @@ def test_many_calls_leave_nothing_behind(name: str) -> None:
         data = bytes(1 << 20)
         for _ in range(3000):  # 3 GiB, and a heap has 2
             assert reverse(data[: 1 << 10]).output == data[: 1 << 10]
+
+
+# ---- what documents and examples show; each program starts slowly on an emulated machine ----
+
+
+@pytest.mark.parametrize("snippet", sandbox_documents.SNIPPETS)
+def test_the_first_example_works_copied_into_an_empty_file(
+    name: str, tmp_path: Path, snippet: str
+) -> None:
+    sandbox_documents.check_snippet(snippet, registry.find(name), tmp_path)
+
+
+def test_the_guide_runs_from_its_first_block_to_its_last(tmp_path: Path) -> None:
+    sandbox_documents.check_guide(registry.find("mpk"), tmp_path)
+
+
+@pytest.mark.parametrize("example", sandbox_documents.SAID)
+def test_the_example_runs(example: str) -> None:
+    sandbox_documents.check_example(example, registry.find("mpk"))
