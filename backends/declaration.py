@@ -7,7 +7,8 @@ Everything that depends on the declaration alone is decided and checked here, on
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from backends.marks import DeclarationError, Fixed, In, InOut, Mark, Out, Status
@@ -93,9 +94,6 @@ class Declaration:
         scalar: What it returns; None: nothing, or a C string.
         returns_string: It returns a C string.
         status: What the return value says of success; None: nothing.
-        parameters: The names of what it takes in Python.
-        results: The names of what it gives in Python.
-        wants: Of a parameter whose capacity or value is a function: the arguments that it takes.
     """
 
     symbol: str
@@ -103,32 +101,29 @@ class Declaration:
     scalar: Scalar | None
     returns_string: bool
     status: Status | None
-    parameters: tuple[str, ...] = field(init=False)
-    results: tuple[str, ...] = field(init=False)
-    wants: Mapping[str, tuple[str, ...]] = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Derive what Python sees."""
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """Name what it takes in Python."""
         explained = self.explained_lengths()
-        object.__setattr__(
-            self,
-            "parameters",
-            tuple(
-                argument.name
-                for argument in self.arguments
-                if isinstance(argument, Number | Text)
-                or (isinstance(argument, Buffer) and not isinstance(argument.mark, Out))
-                or (isinstance(argument, Length) and argument.name not in explained)
-            ),
+        return tuple(
+            argument.name
+            for argument in self.arguments
+            if isinstance(argument, Number | Text)
+            or (isinstance(argument, Buffer) and not isinstance(argument.mark, Out))
+            or (isinstance(argument, Length) and argument.name not in explained)
         )
-        wants = {whose: _wanted(function, whose) for whose, function in _functions(self.arguments)}
-        object.__setattr__(self, "wants", wants)
-        object.__setattr__(
-            self,
-            "results",
-            ("returned",) * self.gives_value()
-            + tuple(buffer.name for buffer in self.buffers() if not isinstance(buffer.mark, In)),
-        )
+
+    @cached_property
+    def results(self) -> tuple[str, ...]:
+        """Name what it gives in Python."""
+        written = [buffer.name for buffer in self.buffers() if not isinstance(buffer.mark, In)]
+        return ("returned",) * self.gives_value() + tuple(written)
+
+    @cached_property
+    def wants(self) -> Mapping[str, tuple[str, ...]]:
+        """List the arguments that a capacity or a value which is a function takes, by parameter."""
+        return {whose: _wanted(function, whose) for whose, function in _functions(self.arguments)}
 
     def buffers(self) -> list[Buffer]:
         """List the buffers, in C's order."""
@@ -202,14 +197,14 @@ def declare(
 def _argument(
     prototype: Prototype, parameter: CParameter, mark: Mark | None, index: int, *, is_length: bool
 ) -> Argument:
+    if is_length and mark is not None:
+        raise DeclarationError("it is the length of another parameter and has a mark itself")
     if isinstance(mark, Fixed):
         return _constant(prototype, parameter, mark)
     if parameter.ctype.kind != "pointer":
         return _value(prototype, parameter, mark, is_length=is_length)
     item = parameter.ctype.item
     if is_length:
-        if mark is not None:
-            raise DeclarationError("it is the length of another parameter and has a mark itself")
         scalar = Scalar(prototype.ffi, item)
         if not scalar.integer:
             raise DeclarationError(f"a length is an integer, and it points to {item.cname}")
@@ -295,6 +290,8 @@ def _check_written(mark: Out | InOut, elements: Elements) -> None:
         raise DeclarationError("either the zero byte or the return value ends it, not both")
     if isinstance(mark.capacity, int) and mark.capacity < 0:
         raise DeclarationError(f"a capacity of {mark.capacity}")
+    if isinstance(mark, Out) and not isinstance(mark.length, str | None):
+        raise DeclarationError(f"for a number of elements, Out(capacity={mark.length})")
     if isinstance(mark, Out) and mark.returned and mark.capacity is None and mark.length is None:
         raise DeclarationError(
             "what the function returns is not yet known when it needs room: Out needs a length or "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from backends.contract import BytesLike
+    from backends.values import Scalar
 
 # Of dispatch.c: argument_kind, extent.
 _INTEGER, _FLOATING, _BUFFER = range(3)
@@ -193,18 +194,15 @@ class Call:
     def _add(self, argument: object, contents: Mapping[str, bytes | memoryview]) -> None:
         match argument:
             case Number(name, scalar):
-                kind = _FLOATING if scalar.floating else _INTEGER
-                self._words.append((kind, scalar.encode(name, self._given[name])))
+                self._pass(name, scalar, self._given[name])
             case Length(name, scalar):
-                value = self._lengths[name] if name in self._lengths else self._given[name]
-                self._words.append((_INTEGER, scalar.encode(name, value)))
-            case Constant(_, None, _):
-                self._words.append((_INTEGER, 0))
+                told = name in self._lengths
+                self._pass(name, scalar, self._lengths[name] if told else self._given[name])
             case Constant(name, scalar, mark):
-                assert scalar is not None  # noqa: S101 - the case above
-                kind = _FLOATING if scalar.floating else _INTEGER
-                value = self._number(mark.value, name)
-                self._words.append((kind, scalar.encode(name, value)))
+                if scalar is None:
+                    self._words.append((_INTEGER, 0))
+                else:
+                    self._pass(name, scalar, self._number(mark.value, name))
             case Text(name, index):
                 self._point(index, _Memory(contents[name], 0))
             case Cell(name, index, scalar):
@@ -213,6 +211,10 @@ class Call:
                 self._point(index, _Memory(content, scalar.size, _CAPACITY))
             case Buffer(name, index):
                 self._point(index, self._memory_of(argument, contents.get(name, b"")))
+
+    def _pass(self, name: str, scalar: Scalar, value: Any) -> None:
+        kind = _FLOATING if scalar.floating else _INTEGER
+        self._words.append((kind, scalar.encode(name, value)))
 
     def _point(self, index: int, memory: _Memory) -> None:
         self._words.append((_BUFFER, index))

@@ -130,7 +130,7 @@ class Sandbox:
             for name in declaration.parameters
         ]
         return self._declared(
-            declaration, inspect.Signature(parameters), on_violation, f"{prototype.strip()}"
+            declaration, inspect.Signature(parameters), on_violation, prototype.strip()
         )
 
     def declare(

@@ -127,6 +127,16 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
         {"p": Out(capacity=1, length="n"), "n": Out()},
         "has a mark itself",
     ),
+    "fixed length": (
+        "void f(const void *p, size_t n)",
+        {"p": In(length="n"), "n": Fixed(5)},
+        "has a mark itself",
+    ),
+    "length of a result in numbers": (
+        "void f(char *p)",
+        {"p": Out(length=5)},
+        r"Out\(capacity=5\)",
+    ),
     "string of integers": ("void f(int *p)", {"p": Out(capacity=4, string=True)}, "of char"),
     "two ends": (
         "int f(char *p)",
