@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backends import In, Out, Status
+
+if TYPE_CHECKING:
+    from backends import Function, Sandbox
 
 SOURCE = Path(__file__).with_suffix(".c")
 LIBRARY = Path(__file__).parent.parent / "build" / "tests-sandbox" / "libsandbox.so"
@@ -30,3 +36,16 @@ def build() -> Path:
         options = ["-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-array-bounds"]
         subprocess.run(["cc", *options, str(SOURCE), "-o", str(LIBRARY)], check=True)  # noqa: S607
     return LIBRARY
+
+
+def declare_reverse(sandbox: Sandbox, capacity: int | None = None) -> Function:
+    """Declare its `reverse`, with room for as much or for ten bytes more than is passed."""
+    return sandbox.function(
+        "int reverse(const char *input, size_t input_length, char *output, size_t *output_length)",
+        input=In(length="input_length"),
+        output=Out(
+            capacity=capacity if capacity is not None else lambda input: len(input) + 10,  # noqa: A006
+            length="output_length",
+        ),
+        returns=Status(ok=0),
+    )

@@ -30,14 +30,15 @@ def sandbox() -> Iterator[Sandbox]:
 def test_state_lasts_until_a_violation_or_a_late_declaration(sandbox: Sandbox) -> None:
     count = sandbox.function("int count_calls(void)")
     crash = sandbox.function("int crash(int code)")
-    assert [count(), count(), count()] == [1, 2, 3]
+    first = count()  # not always 1: a child has the memory that this process had at the fork
+    assert [count(), count()] == [first + 1, first + 2]
     with pytest.raises(ViolationError):
         crash(1)
-    assert [count(), count()] == [1, 2]
+    assert [count(), count()] == [first, first + 1]
     sandbox.function("int count_calls(void)")  # nothing new
-    assert count() == 3
+    assert count() == first + 2
     sandbox.function("int status(int code)")
-    assert count() == 1
+    assert count() == first
 
 
 def test_a_signals_handler_is_refused_the_sandbox_that_it_interrupts(sandbox: Sandbox) -> None:

@@ -1,6 +1,6 @@
 """What a declared function's violation tells under protection keys, and what is left of one.
 
-That it behaves as under other walls is tested in tests/conformance/test_sandbox_calls.py.
+That it behaves as under other walls is tested in tests/conformance/test_sandbox_*.py.
 """
 
 from __future__ import annotations
