@@ -212,12 +212,14 @@ class Availability:
         reason: Why not.
         remedy: What would make it.
         emulated: It works in the emulated machine (`isobench emulate`), which the harness may use.
+        modelled: What it costs can be modelled here: see `Backend.open_model`.
     """
 
     available: bool
     reason: str = ""
     remedy: str = ""
     emulated: bool = False
+    modelled: bool = False
 
     @classmethod
     def yes(cls) -> Availability:
@@ -225,9 +227,13 @@ class Availability:
         return cls(available=True)
 
     @classmethod
-    def no(cls, reason: str, remedy: str, *, emulated: bool = False) -> Availability:
+    def no(
+        cls, reason: str, remedy: str, *, emulated: bool = False, modelled: bool = False
+    ) -> Availability:
         """Say that it does not: a reason and a remedy that a person can act on."""
-        return cls(available=False, reason=reason, remedy=remedy, emulated=emulated)
+        return cls(
+            available=False, reason=reason, remedy=remedy, emulated=emulated, modelled=modelled
+        )
 
 
 class Sandbox(ABC):
@@ -377,6 +383,26 @@ class Backend(ABC):
         Raises:
             OSError: The system refused, or a library or symbol is not there.
         """
+
+
+@runtime_checkable
+class Modelled(Protocol):
+    """A backend that can do all it does but for an instruction that this CPU lacks.
+
+    Attributes:
+        wrpkru_per_call: How many WRPKRU a call executes, and its model leaves out.
+    """
+
+    wrpkru_per_call: int
+
+    def open_model(self, functions: Sequence[ForeignFunction]) -> Sandbox:
+        """Open a sandbox that is *no wall*, to time everything else. For the harness alone.
+
+        Raises:
+            OSError: The system refused, a library or symbol is not there, or the CPU has the
+                instruction.
+        """
+        ...
 
 
 def allowed_cpus() -> list[int]:

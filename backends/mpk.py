@@ -7,7 +7,7 @@ SDRaD; what a domain may and may not do is said in native/domain/domain.h.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from backends import protection_keys
 from backends.contract import Availability, Backend, ForeignFunction, Guarantees, Sandbox
@@ -31,13 +31,23 @@ class ProtectionKeys(Backend):
     delivery: Literal["copy", "view", "serialised"] = "copy"
     optimisation: Literal["", "O0", "O1", "O2", "O3"] = ""
     allow_syscalls: bool = False
+    wrpkru_per_call: ClassVar[int] = 2
 
     def availability(self) -> Availability:
         """Need a CPU that has protection keys and a kernel that uses them."""
-        return protection_keys.availability()
+        # Whether system calls are refused makes no difference to a call that makes none.
+        modelled = not self.allow_syscalls and protection_keys.lacking()
+        return replace(protection_keys.availability(), modelled=modelled)
 
     def open(self, functions: Sequence[ForeignFunction]) -> Sandbox:
         """Open a domain and load the functions' libraries into it."""
+        return self._open(functions, model=False)
+
+    def open_model(self, functions: Sequence[ForeignFunction]) -> Sandbox:
+        """Open a domain that is no wall: as `open`, but without protection keys and WRPKRU."""
+        return self._open(functions, model=True)
+
+    def _open(self, functions: Sequence[ForeignFunction], *, model: bool) -> Sandbox:
         from backends import native
 
         mechanisms = {
@@ -52,6 +62,7 @@ class ProtectionKeys(Backend):
             views=self.delivery == "view",
             codec=f"{self.codec}-{self.optimisation}" if self.codec else "",
             allow_syscalls=self.allow_syscalls,
+            model_keys=model,
         )
 
 

@@ -330,6 +330,7 @@ class NativeSandbox(Sandbox):
             one.
         allow_syscalls: Foreign code may make system calls, where the mechanism can refuse them.
         audit: A `struct iso_audit *`: where outside writes are noted instead of refused.
+        model_keys: No wall: domains without protection keys, for timing all but WRPKRU.
 
     Raises:
         OSError: The system refused, or a library or symbol is not there.
@@ -348,6 +349,7 @@ class NativeSandbox(Sandbox):
         codec: str = "",
         allow_syscalls: bool = False,
         audit: Any = ffi.NULL,
+        model_keys: bool = False,
     ) -> None:
         self._sandbox: Any = None
         self._views = _Views(mechanism) if views else None
@@ -373,6 +375,7 @@ class NativeSandbox(Sandbox):
                 "codec": codec_name,
                 "allow_syscalls": allow_syscalls,
                 "audit": audit,
+                "model_keys": model_keys,
                 "sandbox_cpu": -1 if self._pin.sandbox_cpu is None else self._pin.sandbox_cpu,
                 "respawn": respawn,
                 "max_output_length": max_output_length,

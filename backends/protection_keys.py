@@ -10,10 +10,9 @@ from backends.contract import Availability
 
 def availability() -> Availability:
     """Need a CPU that has protection keys and a kernel that uses them."""
-    machine = platform.machine()
-    if machine not in ("x86_64", "AMD64"):
+    if not _is_x86():
         return Availability.no(
-            f"needs protection keys of x86-64, and this CPU is {machine}",
+            f"needs protection keys of x86-64, and this CPU is {platform.machine()}",
             "run it on an x86-64 machine",
         )
     if not _has_protection_keys():
@@ -23,6 +22,15 @@ def availability() -> Availability:
             emulated=True,
         )
     return Availability.yes()
+
+
+def lacking() -> bool:
+    """Say whether this machine could have protection keys and has none."""
+    return _is_x86() and not _has_protection_keys()
+
+
+def _is_x86() -> bool:
+    return platform.machine() in ("x86_64", "AMD64")
 
 
 def _has_protection_keys() -> bool:

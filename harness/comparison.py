@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from scipy import stats
 
+from harness import wrpkru
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,7 +27,7 @@ BASELINE = "none"
 #: What each provenance means, in the order in which figures and tables show them.
 PROVENANCE = {
     "measured": "wall clock on this host",
-    "modelled": "measured software path plus a published cost of an instruction this CPU lacks",
+    "modelled": wrpkru.EXPLANATION,
     "literature": "cited figure, from elsewhere",
     "emulated": "instructions retired on the emulated machine",
 }

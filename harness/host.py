@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backends.contract import allowed_cpus
+from harness import wrpkru
 from harness.prerequisites import attempt
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def facts(root: Path = Path("/")) -> dict[str, JSON]:
     return {
         "host": f"{cpu}, {logical} CPU{'s' if logical > 1 else ''}",
         "cpu": cpu,
+        "cpu_mhz": _cpu_mhz(root),
         "architecture": system.machine,
         "logical_cpus": logical,
         "allowed_cpus": allowed,
@@ -173,6 +175,14 @@ def _cpu_model(root: Path) -> str:
     if not model:  # aarch64's cpuinfo has numbers only; lscpu knows the names
         model = _field(attempt(["lscpu"], timeout=_TIMEOUT).stdout, "Model name")
     return model if model and model != "-" else UNKNOWN
+
+
+def _cpu_mhz(root: Path) -> float | str:
+    """Give the mean clock of the CPUs as the kernel says it is now."""
+    try:
+        return round(wrpkru.clock_hz(root / "proc/cpuinfo") / 1e6, 1)
+    except (OSError, ValueError):
+        return NOT_EXPOSED
 
 
 def _features(root: Path) -> set[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from backends import registry
+from backends.contract import Modelled
 from harness import inputs, workloads
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from backends.contract import Backend
 
 Level = Literal["native", "python"]
-Provenance = Literal["measured", "emulated"]
+Provenance = Literal["measured", "emulated", "modelled"]
 
 
 class PlanError(Exception):
@@ -36,7 +37,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         size: Bytes of content; 0 where there is none.
         level: Whether the timed loop is C or Python.
         provenance: Whether it is timed on this machine, or its instructions are counted on the
-            emulated one.
+            emulated one, or it is timed here but for an instruction that the CPU lacks.
     """
 
     backend: str
@@ -155,6 +156,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
     level: Level | None = None,
     pyperf: Sequence[str] = (),
     emulate: bool | None = None,
+    modelled: bool = True,
     obstacle: Callable[[], str] = str,
 ) -> Plan:
     """Make a plan from a preset; what is given besides narrows or replaces what the preset says.
@@ -169,6 +171,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         pyperf: Options of pyperf, which come after the preset's.
         emulate: Count instructions in the emulated machine: of backends that work there and not
             here, and of those they are compared with (None); of all that can (True); of none.
+        modelled: Model backends that cannot be measured here and can be modelled.
         obstacle: Tells why the emulated machine cannot run here; asked if it would be used.
 
     Raises:
@@ -194,6 +197,9 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
     arguments = pyperf_arguments(options)
     with _placed_as_workers(arguments.affinity):
         here, unavailable = _split(wanted)
+    models: list[Backend] = []
+    if modelled and level != "python":
+        models = [b for b in wanted if b.availability().modelled and isinstance(b, Modelled)]
     counted: list[Backend] = []
     if emulate is not False and level != "python":
         counted, unavailable = _emulated(
@@ -208,6 +214,12 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         for workload, pairs in inputs_of.items()
         for content, size in pairs
         for cell in _cells(here, workload, content, size, level)
+    ]
+    cells += [
+        msgspec.structs.replace(cell, provenance="modelled")
+        for workload, pairs in inputs_of.items()
+        for content, size in pairs
+        for cell in _cells(models, workload, content, size, "native")
     ]
     cells += [
         msgspec.structs.replace(cell, provenance="emulated")

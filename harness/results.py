@@ -13,6 +13,9 @@
 | median, mean, std | of the values; std is the sample's, NaN for one value |
 | low, high | 95 % confidence interval of the mean, NaN where it cannot be known |
 
+Of modelled rows mean and median have the typical cost of WRPKRU added to what was measured, and low
+and high, which widen the interval, its published range: see `harness.wrpkru`.
+
 The interval is a percentile bootstrap over processes, not over values: the values of one process
 share its memory layout and are not independent (Kalibera and Jones, "Rigorous Benchmarking in
 Reasonable Time", ISMM 2013). With values from one process they are all there is to resample.
@@ -21,13 +24,13 @@ Reasonable Time", ISMM 2013). With values from one process they are all there is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness import storage
+from harness import storage, wrpkru
 from harness.run import load_benchmarks
 
 if TYPE_CHECKING:
@@ -142,6 +145,7 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
     by_process = [np.array(values) * scale for values in _values(benchmark) if values]
     values = np.concatenate(by_process)
     low, high = _interval(by_process)
+    added = _model(metadata)
     return {
         "backend": metadata["backend"],
         "mechanism": metadata["mechanism"],
@@ -156,12 +160,33 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
         "unit": "instructions" if counted else "ns",
         "n": len(values),
         "processes": len(by_process),
-        "median": float(np.median(values)),
-        "mean": float(np.mean(values)),
+        "median": float(np.median(values)) + added.typical,
+        "mean": float(np.mean(values)) + added.typical,
         "std": float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
-        "low": low,
-        "high": high,
+        "low": _or_mean(low, values, added) + added.low,
+        "high": _or_mean(high, values, added) + added.high,
     }
+
+
+class _Added(NamedTuple):
+    """Nanoseconds that a model adds to a measured call: none to others."""
+
+    typical: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+def _model(metadata: dict[str, Any]) -> _Added:
+    if metadata.get("provenance") != "modelled":
+        return _Added()
+    times, hz = metadata["wrpkru_per_call"], metadata["clock_hz"]
+    cycles = (wrpkru.CYCLES_TYPICAL, wrpkru.CYCLES_LOW, wrpkru.CYCLES_HIGH)
+    return _Added(*(wrpkru.nanoseconds(times * number, hz) for number in cycles))
+
+
+def _or_mean(limit: float, values: np.ndarray[Any, Any], added: _Added) -> float:
+    """Give a limit of the interval; of a model whose is unknown, where the range starts from."""
+    return float(np.mean(values)) if np.isnan(limit) and added.high else limit
 
 
 def _values(benchmark: Any) -> list[tuple[float, ...]]:

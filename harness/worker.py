@@ -15,11 +15,12 @@ import msgspec
 import pyperf
 
 from backends import registry
-from harness import inputs, timing, workloads
+from backends.contract import Modelled
+from harness import inputs, timing, workloads, wrpkru
 from harness.plan import Cell
 
 if TYPE_CHECKING:
-    from backends.contract import Backend
+    from backends.contract import Backend, Sandbox
 
 #: What a line on standard error begins with that says why a cell failed.
 FAILED = "cell failed: "
@@ -73,13 +74,28 @@ def _measure(runner: Any, cell: Cell, backend: Backend) -> None:
         _keep_buffers_mapped()
     workload = workloads.find(cell.workload)
     call = workload.call(cell.content, cell.size)
-    with backend.open(workload.functions()) as sandbox:
+    with _opened(backend, cell, workload) as sandbox:
         expected = workload.checked_result(sandbox, call)
         runner.bench_time_func(
             cell.name,
             timing.timed_calls(cell, sandbox, call, expected),
-            metadata=timing.metadata(cell, backend, sandbox, call),
+            metadata=timing.metadata(cell, backend, sandbox, call) | _model(backend, cell),
         )
+
+
+def _opened(backend: Backend, cell: Cell, workload: workloads.Workload) -> Sandbox:
+    if cell.provenance != "modelled":
+        return backend.open(workload.functions())
+    if not isinstance(backend, Modelled):
+        raise TypeError(f"backend {cell.backend} promises a model and has none")
+    return backend.open_model(workload.functions())
+
+
+def _model(backend: Backend, cell: Cell) -> dict[str, float | int]:
+    """State what a reader of the results needs to complete a modelled number."""
+    if cell.provenance != "modelled" or not isinstance(backend, Modelled):
+        return {}
+    return {"wrpkru_per_call": backend.wrpkru_per_call, "clock_hz": wrpkru.clock_hz()}
 
 
 def _never(_loops: int) -> float:

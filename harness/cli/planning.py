@@ -31,6 +31,7 @@ _PLAN = {
     "sizes": "--size",
     "level": "--level",
     "emulate": "--emulate",
+    "modelled": "--no-modelled",
     "pyperf": "options of pyperf",
 }
 
@@ -93,6 +94,13 @@ def _with_plan(function: Callable[..., None], obstacle: Callable[[], str]) -> Ca
         default=None,
         help="Count instructions in the emulated machine: of every backend that can, or of none. "
         "By default of those that do not work here, and of what they are compared with.",
+    )
+    @click.option(
+        "--modelled/--no-modelled",
+        default=True,
+        show_default=True,
+        help="Where the CPU has no protection keys, time their walls without WRPKRU and add what "
+        "it costs elsewhere.",
     )
     @click.argument("pyperf", nargs=-1, type=click.UNPROCESSED)
     @functools.wraps(function)

@@ -2,6 +2,7 @@
 
 #include "gate.h"
 #include "got.h"
+#include "keys.h"
 #include "signals.h"
 #include "thread.h"
 
@@ -100,11 +101,18 @@ void unblock_needed_signals(void)
     sigprocmask(SIG_UNBLOCK, &needed, NULL);
 }
 
+/* What the kernel calls. */
+static void (*signal_entry(void))(int, siginfo_t *, void *)
+{
+    return (void (*)(int, siginfo_t *, void *))(keys_modelled ? gate_signal_entry_model
+                                                              : gate_signal_entry);
+}
+
 /* Has the kernel call the runtime for a signal, in the way that the program's action asks for. */
 static bool take(int number, const struct sigaction *action)
 {
     struct sigaction ours = *action;
-    ours.sa_sigaction = (void (*)(int, siginfo_t *, void *))gate_signal_entry;
+    ours.sa_sigaction = signal_entry();
     ours.sa_mask = without_needed(&action->sa_mask);
     if (is_fault_signal(number) || number == deadline_number) {
         sigemptyset(&ours.sa_mask);
@@ -382,7 +390,7 @@ static bool adopt_change_of_user(struct iso_fault *fault)
     }
     struct sigaction action = {.sa_sigaction = theirs.handler, .sa_flags = (int)theirs.flags};
     want(CHANGE_OF_USER, &action);
-    theirs.handler = (void (*)(int, siginfo_t *, void *))gate_signal_entry;
+    theirs.handler = signal_entry();
     theirs.flags |= SA_SIGINFO | SA_ONSTACK;
     if (signal_stack_key > 0) {
         theirs.mask = UINT64_MAX;
@@ -405,7 +413,7 @@ static bool adopt_handlers(struct iso_fault *fault)
         if (sigaction(number, NULL, &action) != 0) {
             return refused(fault, "sigaction");
         }
-        bool ours = action.sa_sigaction == (void (*)(int, siginfo_t *, void *))gate_signal_entry;
+        bool ours = action.sa_sigaction == signal_entry();
         if (!ours && (is_fault_signal(number) || has_handler(&action)) && !take(number, &action)) {
             return refused(fault, "sigaction");
         }

@@ -70,13 +70,19 @@ static void in_child(void)
 }
 
 /* The lock is held. */
-static bool prepare(struct iso_fault *fault)
+static bool prepare(bool model, struct iso_fault *fault)
 {
+    if (prepared && model != keys_modelled) {
+        errno = EBUSY;
+        return refused(fault, "domains and models of domains in one process");
+    }
     if (!prepared) {
         if (!arena_reserve()) {
             return refused(fault, "mmap (reserving 64 GiB of address space)");
         }
+        keys_modelled = model;
         if (!threads_prepare(fault)) {
+            keys_modelled = false;
             return false;
         }
         int error = pthread_atfork(before_fork, in_parent, in_child);
@@ -134,7 +140,8 @@ static struct domain *claim(struct iso_fault *fault)
 {
     for (unsigned i = 0; i < GATE_COUNT; i++) {
         if (!domains[i].in_use) {
-            domains[i] = (struct domain){.in_use = true, .number = i, .region = {.key = -1}};
+            unsigned number = keys_modelled ? GATE_COUNT + i : i;
+            domains[i] = (struct domain){.in_use = true, .number = number, .region = {.key = -1}};
             return &domains[i];
         }
     }
@@ -194,7 +201,7 @@ static bool fill(struct domain *domain, const char *const *libraries, size_t cou
         return false;
     }
     domain->region.key = key;
-    if (!region_open(&domain->region, domain->number, key)) {
+    if (!region_open(&domain->region, domain->number % GATE_COUNT, key)) {
         return refused(fault, "pkey_mprotect");
     }
     domain->libraries = libraries_load(libraries, count, fault);
@@ -206,7 +213,7 @@ static bool fill(struct domain *domain, const char *const *libraries, size_t cou
     }
     domain->gate = &gates[domain->number];
     *domain->gate = (struct gate){.exit = (uintptr_t)gate_code(domain->number, gate_code_exit),
-                                  .pkru = initial_rights(key),
+                                  .pkru = keys_modelled ? PKRU_ALL : initial_rights(key),
                                   .stack_top = (uintptr_t)domain->region.base + STACK_TOP_OFFSET};
     domain->code = gate_code(domain->number, gate_code_begin);
     return true;
@@ -228,11 +235,11 @@ static void empty(struct domain *domain)
 }
 
 struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
-                           struct iso_fault *fault)
+                           bool model, struct iso_fault *fault)
 {
     pthread_mutex_lock(&lock);
     struct domain *domain = NULL;
-    if (prepare(fault) && thread_attach(fault) != NULL) {
+    if (prepare(model, fault) && thread_attach(fault) != NULL) {
         domain = claim(fault);
     }
     if (domain != NULL) {
@@ -341,7 +348,7 @@ void domains_forget_thread(const struct thread *thread)
 /* The lock is held. */
 static bool fill_data(struct iso_data *data, size_t length, struct iso_fault *fault)
 {
-    if (!prepare(fault) || thread_attach(fault) == NULL) {
+    if (!prepare(false, fault) || thread_attach(fault) == NULL) {
         return false;
     }
     data->length = (length + PAGE - 1) & ~(PAGE - 1);

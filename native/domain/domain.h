@@ -40,17 +40,18 @@ struct domain {
     uint64_t fs;             /* 0: the calling thread's */
     void *retired;           /* a result that the next call frees */
     struct iso_audit *audit; /* where outside writes are noted and let through; NULL: refused */
-    unsigned number;         /* of its slot and gate */
+    unsigned number;         /* of its gate, and modulo GATE_COUNT of its slot */
     bool allow_syscalls;
     bool in_use;
 };
 
 /*
  * Opens a domain with these libraries in it. NULL: *fault says why; EAGAIN means that all keys are
- * taken.
+ * taken. `model`: without protection keys, to time all but the instruction; such a domain is no
+ * wall, and a process that has one gets no others.
  */
 struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
-                           struct iso_fault *fault);
+                           bool model, struct iso_fault *fault);
 void domain_close(struct domain *domain);
 
 /* Fills the gate in for the calling thread. ISO_BUSY: another thread is inside, or this one. */

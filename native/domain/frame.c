@@ -53,7 +53,7 @@ void frame_set_pkru(const ucontext_t *context, uint32_t pkru)
 {
     uint8_t *area = frame_area(context);
     uint64_t present;
-    if (frame_area_size(area) == 0) {
+    if (pkru_offset == 0 || frame_area_size(area) == 0) { /* 0: a model, without rights */
         return;
     }
     memcpy(&present, area + XSTATE_HEADER, sizeof(present));

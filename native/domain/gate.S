@@ -10,14 +10,24 @@
 
 #define WRPKRU .byte 0x0f, 0x01, 0xef
 
+/* The gates behind GATE_COUNT are models: all the same, and rights are not switched. They are for
+ * timing what surrounds the instruction where the CPU has none, and no walls. */
+.macro SWITCH_RIGHTS
+.if N < GATE_COUNT
+    WRPKRU
+.else
+    .byte 0x0f, 0x1f, 0x00 /* NOP, as long: labels lie as in the others */
+.endif
+.endm
+
     .bss
     .balign 4096
     .globl gates
     .hidden gates
     .type gates, @object
-    .size gates, GATE_COUNT * GATE_STATE_SIZE
+    .size gates, (GATE_COUNT + GATE_MODELS) * GATE_STATE_SIZE
 gates:
-    .zero GATE_COUNT * GATE_STATE_SIZE
+    .zero (GATE_COUNT + GATE_MODELS) * GATE_STATE_SIZE
     .balign 4096 /* nothing else shares its page */
 
 #define STATE(field) gates + N * GATE_STATE_SIZE + (field)(%rip)
@@ -30,7 +40,7 @@ gates:
     .hidden gate_code_rewind, gate_code_resume, gate_code_end
 
     .set N, 0
-    .rept GATE_COUNT
+    .rept GATE_COUNT + GATE_MODELS
     .balign GATE_CODE_STRIDE, 0xcc
 
 /* ---- in: rdi, rsi, r8, r9 are the arguments, r11 the function ---- */
@@ -53,7 +63,7 @@ gate_code_begin:
 gate_code_commit:
 .endif
     movb $1, (%r10)                     /* from here system calls are refused */
-    WRPKRU
+    SWITCH_RIGHTS
 .if N == 0
 gate_code_inside:
 .endif
@@ -71,7 +81,7 @@ gate_code_exit:
     xor %eax, %eax
     xor %ecx, %ecx
     xor %edx, %edx
-    WRPKRU
+    SWITCH_RIGHTS
 .if N == 0
 gate_code_outside:
 .endif
@@ -111,7 +121,7 @@ gate_code_resume:
     mov STATE(GATE_PKRU), %eax
     xor %ecx, %ecx
     xor %edx, %edx
-    WRPKRU
+    SWITCH_RIGHTS
     cmp STATE(GATE_PKRU), %eax
     jne 9f
     lea STATE(GATE_RESUME_FLAGS), %rsp  /* no other memory can be read without a register */
@@ -151,7 +161,7 @@ gate_signal_entry:
     WRPKRU
     test %eax, %eax
     jne 9f
-    mov %rsp, %rax
+3:  mov %rsp, %rax
     sub thread_area(%rip), %rax
     cmp thread_area_size(%rip), %rax
     jae 1f
@@ -173,6 +183,17 @@ gate_signal_taken:
     jmp domain_signal                   /* (number, info, context, flags) */
 9:  ud2
     .size gate_signal_entry, . - gate_signal_entry
+
+/* Where there are no rights. A domain that jumps here keeps its own, and goes no further. */
+    .globl gate_signal_entry_model
+    .hidden gate_signal_entry_model
+    .type gate_signal_entry_model, @function
+gate_signal_entry_model:
+    mov %rdx, %r8
+    mov %edi, %r10d
+    xor %ecx, %ecx
+    jmp 3b
+    .size gate_signal_entry_model, . - gate_signal_entry_model
 
     .globl gate_rewind
     .hidden gate_rewind

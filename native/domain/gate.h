@@ -14,6 +14,9 @@
  * one domain less. */
 #define GATE_COUNT 15
 
+/* As many more that do not switch rights; see domain_open(). */
+#define GATE_MODELS GATE_COUNT
+
 #define GATE_STATE_SIZE 192
 #define GATE_CODE_STRIDE 512
 
@@ -85,7 +88,7 @@ _Static_assert(offsetof(struct gate, resume_fs) == GATE_RESUME_FS, "resume_fs");
 _Static_assert(offsetof(struct gate, exit) == GATE_EXIT, "exit");
 _Static_assert(offsetof(struct gate, resume_flags) == GATE_RESUME_FLAGS, "resume_flags");
 
-extern struct gate gates[GATE_COUNT];
+extern struct gate gates[GATE_COUNT + GATE_MODELS];
 
 /* Code of gate 0; gate N's lies N * GATE_CODE_STRIDE behind. */
 extern const char gate_code_begin[];
@@ -133,6 +136,7 @@ _Noreturn void gate_sigreturn(void *context);
 
 /* What the kernel calls for a signal; it calls domain_signal. */
 void gate_signal_entry(int number, void *info, void *context);
+void gate_signal_entry_model(int number, void *info, void *context);
 extern const char gate_signal_taken[]; /* within it: the thread's flags are cleared */
 #endif
 #endif

@@ -278,7 +278,7 @@ static bool forget_fpu_exception(int number, const siginfo_t *info, const uconte
     enum { EXCEPTIONS = 0x80ff }; /* flags, stack fault, summary, busy: Intel SDM volume 1, 8.1.3 */
     if (number != SIGFPE || info->si_code <= 0 || context->uc_mcontext.fpregs == NULL ||
         !lies_between((uint64_t)context->uc_mcontext.gregs[REG_RIP], gate_code(0, gate_code_begin),
-                      gate_code(GATE_COUNT, gate_code_begin))) {
+                      gate_code(GATE_COUNT + GATE_MODELS, gate_code_begin))) {
         return false;
     }
     context->uc_mcontext.fpregs->swd &= (uint16_t)~EXCEPTIONS;
@@ -366,7 +366,7 @@ void domain_signal(int number, siginfo_t *info, ucontext_t *context, unsigned fl
 
 bool signals_prepare(struct iso_fault *fault)
 {
-    if (!frame_prepare()) {
+    if (!keys_modelled && !frame_prepare()) {
         *fault = (struct iso_fault){
             .exit_code = -1, .system_errno = ENOSYS, .what = "finding PKRU by CPUID"};
         return false;

@@ -104,7 +104,11 @@ bool threads_prepare(struct iso_fault *fault)
     }
     unsigned eax, ebx, ecx = 0, edx;
     __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
-    if ((ecx & bit_OSPKE) == 0) {
+    if (keys_modelled && (ecx & bit_OSPKE) != 0) {
+        errno = EINVAL;
+        return refused(fault, "modelling protection keys on a CPU that has them");
+    }
+    if (!keys_modelled && (ecx & bit_OSPKE) == 0) {
         errno = ENOSYS;
         return refused(fault, "protection keys (CPU flag ospke)");
     }
@@ -123,7 +127,7 @@ bool threads_prepare(struct iso_fault *fault)
     bool need = false;
     if (mprotect(base, SIGNAL_STACK, PROT_READ | PROT_WRITE) != 0) {
         refused(fault, "mprotect");
-    } else if (frames_need_a_key(base, &need, fault)) {
+    } else if (keys_modelled || frames_need_a_key(base, &need, fault)) {
         int key = need ? key_allocate() : 0;
         int error = key < 0 ? errno : pthread_key_create(&at_thread_end, detach);
         if (error == 0) {
