@@ -1,5 +1,5 @@
 /*
- * Call gates after PKRU-Safe (Kirth et al., EuroSys 2022, section 4), for a reader with the manual
+ * Call gates after PKRU-Safe (Kirth et al., EuroSys 2022), for a reader with the manual
  * open: Intel SDM volume 2 (RDPKRU, WRPKRU), volume 3 section 4.6.2 (protection keys).
  *
  * A gate takes from the thread its rights to one key, the trusted heap's, calls a function on the
