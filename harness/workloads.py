@@ -53,6 +53,7 @@ class Workload(ABC):
         contents: What the input can be made of; empty where there is no choice.
         sized: Whether content can be had in any size.
         violates: Whether a backend has to go on after violations.
+        modelled: Whether a call is so short that what WRPKRU costs may matter.
     """
 
     name: ClassVar[str]
@@ -60,6 +61,7 @@ class Workload(ABC):
     contents: ClassVar[tuple[str, ...]] = ()
     sized: ClassVar[bool] = False
     violates: ClassVar[bool] = False
+    modelled: ClassVar[bool] = False
 
     @abstractmethod
     def functions(self) -> Sequence[ForeignFunction]:
@@ -95,6 +97,7 @@ class Switch(Workload):
 
     name = "switch"
     summary = "One call of an empty function."
+    modelled = True
 
     def functions(self) -> Sequence[ForeignFunction]:
         """List the empty function."""
@@ -112,6 +115,7 @@ class Switch(Workload):
 class _Snappy(Workload):
     contents = inputs.CONTENTS
     sized = True
+    modelled = True
 
     def functions(self) -> Sequence[ForeignFunction]:
         """List libsnappy's functions, those of the check included."""
