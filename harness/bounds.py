@@ -146,6 +146,12 @@ _SIZES = {1: 500, 1 << 6: 500, 1 << 9: 200, 1 << 12: 100, 1 << 15: 20, 1 << 18: 
 _SNAPPY = ("snappy-compress", "snappy-uncompress")
 _EMPTY_LOOPS, _FAULTS = 10_000, 200
 _PAIRS = {"pairs": 10, "live-1000": 1}  # calls of thousands
+_ABOMONATION = "domain-serialised:abomonation-v2-O2"
+# What copies, where the published artifact's counts are known.
+_COPIED = (
+    ("snappy-compress", 1 << 16, 10, ("direct", _ABOMONATION, "pipe")),
+    ("snappy-uncompress", 1 << 21, 3, ("pipe",)),
+)
 _BATCHES, _LONG_BATCHES = 6, 3
 
 
@@ -160,6 +166,10 @@ def _counted() -> Iterator[tuple[str, str, Call, int]]:
             call = workloads.find(name).call("random", size)
             for mechanism in ("direct", "domain-view"):
                 yield mechanism, f"{name}/{size}", call, loops
+    for name, size, loops, mechanisms in _COPIED:
+        call = workloads.find(name).call("random", size)
+        for mechanism in mechanisms:
+            yield mechanism, f"{name}/{size}", call, loops
     for content, loops in _PAIRS.items():
         call = workloads.find("malloc").call(content)
         for mechanism in ("direct", "domain"):
@@ -230,6 +240,16 @@ def _snappy_over_baseline() -> float:
         for name in _SNAPPY
         for size in _SIZES
     )
+
+
+def _copied(name: str, size: int, mechanism: str) -> Callable[[], float]:
+    """Count what a mechanism that copies adds to a call of the baseline."""
+
+    def difference() -> float:
+        counts = _emulated_counts()
+        return counts[mechanism, f"{name}/{size}"] - counts["direct", f"{name}/{size}"]
+
+    return difference
 
 
 def _rewind() -> float:
@@ -330,6 +350,9 @@ _FIGURES: dict[str, Callable[[], float]] = {
     "instructions-mpk": _empty_over_baseline("domain"),
     "instructions-pkru-safe": _empty_over_baseline("pkru-safe"),
     "instructions-mpk-view-snappy": _snappy_over_baseline,
+    "instructions-mpk-abomonation": _copied("snappy-compress", 1 << 16, _ABOMONATION),
+    "instructions-sandcrust-pipe": _copied("snappy-compress", 1 << 16, "pipe"),
+    "instructions-sandcrust-pipe-uncompress": _copied("snappy-uncompress", 1 << 21, "pipe"),
     "instructions-rewind": _rewind,
     "malloc-pairs": _over_glibc("pairs"),
     "malloc-live-1000": _over_glibc("live-1000"),
