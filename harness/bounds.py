@@ -161,15 +161,6 @@ def _counted() -> Iterator[tuple[str, str, Call, int]]:
         yield mechanism, "switch", workloads.find("switch").call(), _EMPTY_LOOPS
     for content in ("fault", "return"):
         yield "domain", f"rewind/{content}", workloads.find("rewind").call(content), _FAULTS
-    for name in _SNAPPY:
-        for size, loops in _SIZES.items():
-            call = workloads.find(name).call("random", size)
-            for mechanism in ("direct", "domain-view"):
-                yield mechanism, f"{name}/{size}", call, loops
-    for name, size, loops, mechanisms in _COPIED:
-        call = workloads.find(name).call("random", size)
-        for mechanism in mechanisms:
-            yield mechanism, f"{name}/{size}", call, loops
     for content, loops in _PAIRS.items():
         call = workloads.find("malloc").call(content)
         for mechanism in ("direct", "domain"):
@@ -178,6 +169,16 @@ def _counted() -> Iterator[tuple[str, str, Call, int]]:
         call = workloads.find("png-decode").call(image)
         for mechanism in ("direct", "domain", "domain-view"):
             yield mechanism, f"png-decode/{image}", call, 1
+    yield from _counted_snappy()
+
+
+def _counted_snappy() -> Iterator[tuple[str, str, Call, int]]:
+    in_place = ("direct", "domain-view")
+    listed = [(name, size, _SIZES[size], in_place) for name in _SNAPPY for size in _SIZES]
+    for name, size, loops, mechanisms in (*listed, *_COPIED):
+        call = workloads.find(name).call("random", size)
+        for mechanism in mechanisms:
+            yield mechanism, f"{name}/{size}", call, loops
 
 
 @functools.cache
