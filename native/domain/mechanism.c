@@ -3,6 +3,7 @@
  * (iso_domain_serialised). */
 #include "domain.h"
 #include "isolation.h"
+#include "sandbox.h"
 #include "serialised.h"
 #include "substitutes.h"
 
@@ -12,135 +13,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A result that the caller reads in the domain's memory. */
-struct view {
-    const uint8_t *data;
-    bool stale; /* its block went with a discard */
-};
-
-enum delivery { COPY, VIEW, SERIALISED };
-
-struct iso_sandbox {
-    struct domain *domain;
-    const struct codec *codec; /* of SERIALISED */
-    bool respawn;
-    bool dead;
-    size_t max_output_length;
-    uint8_t *view;      /* the latest result that is not released yet; NULL: none */
-    struct view *views; /* the others */
-    size_t view_count;
-    size_t view_room;
-    size_t function_count;
-    void *functions[];
-};
-
-/* ---- opening and closing ---- */
-
-static void mechanism_close(struct iso_sandbox *sandbox)
-{
-    if (sandbox != NULL) {
-        if (sandbox->domain != NULL) {
-            domain_close(sandbox->domain);
-        }
-        free(sandbox->views);
-        free(sandbox);
-    }
-}
-
-/* Each library once, in the order of its first function. */
-static size_t list_libraries(const struct iso_options *options, const char **paths, size_t *indices)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < options->function_count; i++) {
-        size_t known = 0;
-        while (known < count && strcmp(paths[known], options->symbols[i].library) != 0) {
-            known++;
-        }
-        indices[i] = known;
-        if (known == count) {
-            paths[count++] = options->symbols[i].library;
-        }
-    }
-    return count;
-}
-
-static enum iso_status fill(struct iso_sandbox *sandbox, const struct iso_options *options,
-                            struct iso_fault *fault)
-{
-    size_t functions = options->function_count;
-    const char **paths = calloc(functions + 1, sizeof(*paths));
-    size_t *indices = calloc(functions + 1, sizeof(*indices));
-    enum iso_status status = ISO_SYSTEM_ERROR;
-    if (paths == NULL || indices == NULL) {
-        *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = "calloc"};
-    } else {
-        size_t count = list_libraries(options, paths, indices);
-        sandbox->domain =
-            domain_open(paths, count, options->allow_syscalls, options->model_keys, fault);
-        status = sandbox->domain == NULL ? ISO_SYSTEM_ERROR : ISO_OK;
-        if (status == ISO_OK && options->allow_syscalls) {
-            sandbox->domain->audit = options->audit;
-        }
-        for (size_t i = 0; i < functions && status == ISO_OK; i++) {
-            sandbox->functions[i] = libraries_symbol(sandbox->domain->libraries, indices[i],
-                                                     options->symbols[i].name, fault);
-            status = sandbox->functions[i] == NULL ? ISO_SYSTEM_ERROR : ISO_OK;
-        }
-    }
-    free(paths);
-    free(indices);
-    return status;
-}
-
-static enum iso_status open_domain(const struct iso_options *options, enum delivery delivery,
-                                   struct iso_sandbox **result, struct iso_fault *fault)
-{
-    *result = NULL;
-    *fault = (struct iso_fault){.exit_code = -1};
-    const struct codec *codec = NULL;
-    if (delivery == SERIALISED) {
-        codec = options->codec == NULL ? NULL : codec_find(options->codec);
-        if (codec == NULL) {
-            *fault = (struct iso_fault){
-                .exit_code = -1, .system_errno = EINVAL, .what = "a codec of this name"};
-            return ISO_SYSTEM_ERROR;
-        }
-    }
-    struct iso_sandbox *sandbox =
-        calloc(1, sizeof(*sandbox) + options->function_count * sizeof(sandbox->functions[0]));
-    if (sandbox == NULL) {
-        *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = "calloc"};
-        return ISO_SYSTEM_ERROR;
-    }
-    sandbox->codec = codec;
-    sandbox->respawn = options->respawn;
-    sandbox->max_output_length = options->max_output_length;
-    sandbox->function_count = options->function_count;
-    enum iso_status status = fill(sandbox, options, fault);
-    if (status != ISO_OK) {
-        mechanism_close(sandbox);
-        return status;
-    }
-    *result = sandbox;
-    return ISO_OK;
-}
+/* ---- opening ---- */
 
 static enum iso_status copy_open(const struct iso_options *options, struct iso_sandbox **sandbox,
                                  struct iso_fault *fault)
 {
-    return open_domain(options, COPY, sandbox, fault);
+    return sandbox_open(options, COPY, sandbox, fault);
 }
 
 static enum iso_status view_open(const struct iso_options *options, struct iso_sandbox **sandbox,
                                  struct iso_fault *fault)
 {
-    return open_domain(options, VIEW, sandbox, fault);
+    return sandbox_open(options, VIEW, sandbox, fault);
 }
 
 static enum iso_status serialised_open(const struct iso_options *options,
                                        struct iso_sandbox **sandbox, struct iso_fault *fault)
 {
-    return open_domain(options, SERIALISED, sandbox, fault);
+    return sandbox_open(options, SERIALISED, sandbox, fault);
 }
 
 /* ---- what goes wrong ---- */
@@ -485,11 +375,6 @@ static enum iso_status serialised_loop(struct iso_sandbox *sandbox,
     return iso_timed_loop(serialised_call, copy_release, sandbox, request, batch);
 }
 
-static const void *address(const struct iso_sandbox *sandbox, size_t function)
-{
-    return function < sandbox->function_count ? sandbox->functions[function] : NULL;
-}
-
 void iso_data_grant(struct iso_sandbox *sandbox, const struct iso_data *data,
                     enum iso_rights rights)
 {
@@ -506,8 +391,8 @@ const struct iso_mechanism iso_domain = {
     .call = copy_call,
     .release = copy_release,
     .loop = copy_loop,
-    .close = mechanism_close,
-    .address = address,
+    .close = sandbox_close,
+    .address = sandbox_address,
 };
 
 const struct iso_mechanism iso_domain_view = {
@@ -517,8 +402,8 @@ const struct iso_mechanism iso_domain_view = {
     .call = view_call,
     .release = view_release,
     .loop = view_loop,
-    .close = mechanism_close,
-    .address = address,
+    .close = sandbox_close,
+    .address = sandbox_address,
 };
 
 const struct iso_mechanism iso_domain_serialised = {
@@ -528,6 +413,6 @@ const struct iso_mechanism iso_domain_serialised = {
     .call = serialised_call,
     .release = copy_release,
     .loop = serialised_loop,
-    .close = mechanism_close,
-    .address = address,
+    .close = sandbox_close,
+    .address = sandbox_address,
 };
