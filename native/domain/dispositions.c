@@ -1,27 +1,19 @@
 #include "dispositions.h"
 
 #include "gate.h"
-#include "got.h"
+#include "interposition.h"
 #include "keys.h"
+#include "signal_stack.h"
 #include "signals.h"
 #include "thread.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#ifndef SS_AUTODISARM
-#define SS_AUTODISARM (1U << 31)
-#endif
-#ifndef AT_MINSIGSTKSZ
-#define AT_MINSIGSTKSZ 51
-#endif
 
 /* ---- the program's actions ---- */
 
@@ -43,6 +35,13 @@ static bool is_the_c_librarys(int number)
     return number == CANCEL || number == CHANGE_OF_USER;
 }
 
+/* What the kernel calls. */
+static void (*signal_entry(void))(int, siginfo_t *, void *)
+{
+    return (void (*)(int, siginfo_t *, void *))(keys_modelled ? gate_signal_entry_model
+                                                              : gate_signal_entry);
+}
+
 /* As the kernel takes it. */
 struct kernel_sigaction {
     void (*handler)(int, siginfo_t *, void *);
@@ -52,6 +51,34 @@ struct kernel_sigaction {
 };
 
 static int deadline_number;
+static uint64_t needed; /* the signals that are never blocked, as the kernel keeps masks */
+static pid_t owner;     /* the process whose actions these are */
+
+bool in_own_process(void)
+{
+    return getpid() == owner;
+}
+
+/*
+ * Who changes an action changes the kernel's, too, and nobody comes in between: the lock is never
+ * held by a thread that a signal's handler can interrupt, which may change actions itself.
+ */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static sigset_t lock_actions(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    pthread_mutex_lock(&lock);
+    return before;
+}
+
+static void unlock_actions(const sigset_t *before)
+{
+    pthread_mutex_unlock(&lock);
+    pthread_sigmask(SIG_SETMASK, before, NULL);
+}
 
 int deadline_signal(void)
 {
@@ -63,6 +90,7 @@ static struct sigaction wanted(int number)
     return actions[number].versions[atomic_load(&actions[number].current)];
 }
 
+/* The lock is held. */
 static void want(int number, const struct sigaction *action)
 {
     unsigned next = (atomic_load(&actions[number].current) + 1) % VERSIONS;
@@ -75,40 +103,29 @@ static bool has_handler(const struct sigaction *action)
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
 }
 
-/* What is left of a mask that the program asks for, in a thread that uses domains. */
-static sigset_t without_needed(const sigset_t *wanted_mask)
+bool handles_on_interrupted_stack(int number)
+{
+    struct sigaction action = wanted(number);
+    return has_handler(&action) && (action.sa_flags & SA_ONSTACK) == 0;
+}
+
+sigset_t without_needed(const sigset_t *wanted_mask)
 {
     sigset_t mask = *wanted_mask;
-    for (int number = 1; number < SIGNAL_COUNT; number++) {
-        if (is_needed_signal(number) || number == deadline_number) {
-            sigdelset(&mask, number);
-        }
-    }
+    uint64_t bits;
+    memcpy(&bits, &mask, sizeof(bits));
+    bits &= ~needed;
+    memcpy(&mask, &bits, sizeof(bits));
     return mask;
 }
 
 void unblock_needed_signals(void)
 {
-    sigset_t all, needed;
-    sigfillset(&all);
-    sigset_t others = without_needed(&all);
-    sigemptyset(&needed);
-    for (int number = 1; number < SIGNAL_COUNT; number++) {
-        if (sigismember(&all, number) == 1 && sigismember(&others, number) == 0) {
-            sigaddset(&needed, number);
-        }
-    }
-    sigprocmask(SIG_UNBLOCK, &needed, NULL);
+    syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &needed, NULL, sizeof(needed));
 }
 
-/* What the kernel calls. */
-static void (*signal_entry(void))(int, siginfo_t *, void *)
-{
-    return (void (*)(int, siginfo_t *, void *))(keys_modelled ? gate_signal_entry_model
-                                                              : gate_signal_entry);
-}
-
-/* Has the kernel call the runtime for a signal, in the way that the program's action asks for. */
+/* Has the kernel call the runtime for a signal, in the way that the program's action asks for. The
+ * lock is held. */
 static bool take(int number, const struct sigaction *action)
 {
     struct sigaction ours = *action;
@@ -121,7 +138,7 @@ static bool take(int number, const struct sigaction *action)
     if (signal_stack_key > 0) {
         /* Before the handler's first WRPKRU it has no rights to its stack, and nor has the kernel
          * for another signal. dispositions_act() sets the mask that is wanted. */
-        sigfillset(&ours.sa_mask);
+        memset(&ours.sa_mask, 0xff, sizeof(ours.sa_mask)); /* the C library's own, too */
     }
     /* RESETHAND is done by who acts: what is reset is the program's action. */
     ours.sa_flags = (ours.sa_flags & ~SA_RESETHAND) | SA_SIGINFO | SA_ONSTACK;
@@ -137,15 +154,12 @@ static bool take(int number, const struct sigaction *action)
 
 static bool blocks_needed(const sigset_t *mask)
 {
-    for (int number = 1; number < SIGNAL_COUNT; number++) {
-        if ((is_needed_signal(number) || number == deadline_number) && sigismember(mask, number)) {
-            return true;
-        }
-    }
-    return false;
+    uint64_t bits;
+    memcpy(&bits, mask, sizeof(bits));
+    return (bits & needed) != 0;
 }
 
-sigset_t interrupted_mask(const ucontext_t *context)
+static sigset_t interrupted_mask(const ucontext_t *context)
 {
     sigset_t mask;
     sigemptyset(&mask);
@@ -153,11 +167,19 @@ sigset_t interrupted_mask(const ucontext_t *context)
     return mask;
 }
 
+sigset_t mask_to_restore(const ucontext_t *context)
+{
+    sigset_t mask = interrupted_mask(context);
+    return without_needed(&mask);
+}
+
 static void default_action(int number, const siginfo_t *info)
 {
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigaction(number, &standard, NULL);
-    atomic_store(&actions[number].taken, false);
+    if (in_own_process()) {
+        atomic_store(&actions[number].taken, false);
+    }
     bool repeats = info->si_code > 0 &&
                    (number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE);
     if (!repeats) { /* else the instruction does it again, at the right place for a debugger */
@@ -175,9 +197,11 @@ void dispositions_act(int number, siginfo_t *info, ucontext_t *context)
         default_action(number, info);
         return;
     }
-    if ((action.sa_flags & (int)SA_RESETHAND) != 0) {
+    if ((action.sa_flags & (int)SA_RESETHAND) != 0 && in_own_process()) {
         struct sigaction standard = {.sa_handler = SIG_DFL};
+        sigset_t before = lock_actions();
         want(number, &standard);
+        unlock_actions(&before);
     }
     /* What the kernel would have masked for the program's own handler. */
     sigset_t mask = action.sa_mask, before, interrupted = interrupted_mask(context);
@@ -203,18 +227,20 @@ void dispositions_act(int number, siginfo_t *info, ucontext_t *context)
     }
 }
 
-/* ---- what the program calls instead of the C library ---- */
+/* ---- changing actions ---- */
 
-static int program_sigaction(int number, const struct sigaction *action, struct sigaction *before)
+/* A child of vfork() shares this memory, and has the kernel's actions for itself. */
+static int set_in_child(int number, const struct sigaction *action, struct sigaction *before)
 {
-    if (number <= 0 || number >= SIGNAL_COUNT || number == SIGKILL || number == SIGSTOP ||
-        is_the_c_librarys(number)) {
-        return sigaction(number, action, before); /* which says what is wrong */
+    int result = sigaction(number, action, before);
+    if (result == 0 && before != NULL && before->sa_sigaction == signal_entry()) {
+        *before = wanted(number);
     }
-    if (number == deadline_number) {
-        errno = EINVAL;
-        return -1;
-    }
+    return result;
+}
+
+static int set(int number, const struct sigaction *action, struct sigaction *before)
+{
     if (before != NULL) {
         if (atomic_load(&actions[number].taken)) {
             *before = wanted(number);
@@ -235,109 +261,32 @@ static int program_sigaction(int number, const struct sigaction *action, struct 
     return 0;
 }
 
-typedef void handler(int);
-
-static handler *program_signal(int number, handler *wanted_handler)
+int disposition_set(int number, const struct sigaction *action, struct sigaction *before)
 {
-    struct sigaction action = {.sa_handler = wanted_handler, .sa_flags = SA_RESTART}, before;
-    sigemptyset(&action.sa_mask);
-    sigaddset(&action.sa_mask, number);
-    return program_sigaction(number, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
-}
-
-/* The stack of an attached thread stays; the program's is remembered for when it asks. */
-static int program_sigaltstack(const stack_t *stack, stack_t *before)
-{
-    struct thread *thread = thread_self;
-    if (thread == &thread_nobody) {
-        return sigaltstack(stack, before);
+    if (number <= 0 || number >= SIGNAL_COUNT || number == SIGKILL || number == SIGSTOP ||
+        is_the_c_librarys(number)) {
+        return sigaction(number, action, before); /* which says what is wrong */
     }
-    stack_t now = thread->user_stack;
-    if (stack != NULL) {
-        stack_t wanted_stack = *stack;
-        int mode = wanted_stack.ss_flags & ~SS_AUTODISARM;
-        if (mode != 0 && mode != SS_ONSTACK && mode != SS_DISABLE) {
-            errno = EINVAL;
-            return -1;
-        }
-        if (mode != SS_DISABLE && wanted_stack.ss_size < getauxval(AT_MINSIGSTKSZ)) {
-            errno = ENOMEM;
-            return -1;
-        }
-        thread->user_stack = mode == SS_DISABLE ? (stack_t){.ss_flags = SS_DISABLE} : wanted_stack;
+    if (number == deadline_number) {
+        errno = EINVAL;
+        return -1;
     }
-    if (before != NULL) {
-        *before = now;
+    if (!in_own_process()) {
+        return set_in_child(number, action, before);
     }
-    return 0;
-}
-
-/* Faults and time limits come through in a thread that uses domains. */
-static int program_pthread_sigmask(int how, const sigset_t *set, sigset_t *before)
-{
-    if (thread_self == &thread_nobody || set == NULL || how == SIG_UNBLOCK) {
-        return pthread_sigmask(how, set, before);
+    struct sigaction copy, told; /* a pointer that leads nowhere faults here, not under the lock */
+    if (action != NULL) {
+        copy = *action;
     }
-    sigset_t mask = without_needed(set);
-    return pthread_sigmask(how, &mask, before);
-}
-
-static int program_sigprocmask(int how, const sigset_t *set, sigset_t *before)
-{
-    int error = program_pthread_sigmask(how, set, before);
-    if (error != 0) {
-        errno = error;
+    sigset_t mask = lock_actions();
+    int result = set(number, action != NULL ? &copy : NULL, before != NULL ? &told : NULL);
+    int error = errno;
+    unlock_actions(&mask);
+    errno = error;
+    if (result == 0 && before != NULL) {
+        *before = told;
     }
-    return error == 0 ? 0 : -1;
-}
-
-#define FUNCTION(pointer) ((void (*)(void))(pointer))
-
-static const struct {
-    const char *name;
-    void (*function)(void);
-} REPLACED[] = {
-    {"sigaction", FUNCTION(program_sigaction)},
-    {"__sigaction", FUNCTION(program_sigaction)},
-    {"signal", FUNCTION(program_signal)},
-    {"bsd_signal", FUNCTION(program_signal)},
-    {"sigaltstack", FUNCTION(program_sigaltstack)},
-    {"sigprocmask", FUNCTION(program_sigprocmask)},
-    {"pthread_sigmask", FUNCTION(program_pthread_sigmask)},
-};
-
-static bool replace(void *context, const char *name, void **slot)
-{
-    for (size_t i = 0; i < sizeof(REPLACED) / sizeof(REPLACED[0]); i++) {
-        union {
-            void (*function)(void);
-            void *object;
-        } ours = {.function = REPLACED[i].function};
-        if (strcmp(REPLACED[i].name, name) == 0 && *slot != ours.object) {
-            const struct relro *relro = context;
-            return got_write(slot, ours.object, *relro);
-        }
-    }
-    return true;
-}
-
-static int replace_in(struct dl_phdr_info *info, size_t size, void *context)
-{
-    (void)size;
-    Dl_info self;
-    bool *done = context;
-    if (info->dlpi_addr == getauxval(AT_SYSINFO_EHDR) ||
-        (dladdr((void *)actions, &self) != 0 && info->dlpi_addr == (ElfW(Addr))self.dli_fbase)) {
-        return 0;
-    }
-    struct relro relro = got_relro(info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
-    for (size_t i = 0; i < info->dlpi_phnum; i++) {
-        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) {
-            const void *dynamic = (const void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
-            *done = *done && got_walk(info->dlpi_addr, dynamic, replace, &relro);
-        }
-    }
-    return 0;
+    return result;
 }
 
 /* ---- taking over ---- */
@@ -421,13 +370,39 @@ static bool adopt_handlers(struct iso_fault *fault)
     return true;
 }
 
-bool dispositions_adopt(struct iso_fault *fault)
+static bool choose_needed_signals(struct iso_fault *fault)
 {
     if (deadline_number == 0 && !choose_deadline_signal(fault)) {
         return false;
     }
-    bool done = true;
-    dl_iterate_phdr(replace_in, &done);
-    return (done || refused(fault, "patching a global offset table")) && adopt_handlers(fault) &&
-           adopt_change_of_user(fault);
+    for (int number = 1; number < SIGNAL_COUNT; number++) {
+        if (is_needed_signal(number) || number == deadline_number) {
+            needed |= UINT64_C(1) << (number - 1);
+        }
+    }
+    return true;
+}
+
+bool dispositions_adopt(struct iso_fault *fault)
+{
+    owner = getpid();
+    sigset_t mask = lock_actions();
+    bool done = choose_needed_signals(fault);
+    unlock_actions(&mask);
+    /* First the calls: a handler that is installed in between is adopted. Without the lock: the
+     * dynamic loader has one, too, and constructors that it runs install handlers. */
+    if (!done || !interposition_adopt(fault)) {
+        return false;
+    }
+    mask = lock_actions();
+    done = adopt_handlers(fault) && adopt_change_of_user(fault);
+    unlock_actions(&mask);
+    return done;
+}
+
+void dispositions_after_fork(void)
+{
+    pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+    lock = fresh;
+    owner = getpid();
 }

@@ -28,13 +28,29 @@ static inline bool is_needed_signal(int number)
 /* Unblocks these, and the signal of time limits, in the calling thread. */
 void unblock_needed_signals(void);
 
+/* What is left without them of a mask that the program asks for. */
+sigset_t without_needed(const sigset_t *mask);
+
+/* The mask that a signal's arrival has replaced, without them. */
+sigset_t mask_to_restore(const ucontext_t *context);
+
 /* Takes over the handlers there are, and chooses the signal for time limits. False: *fault. */
 bool dispositions_adopt(struct iso_fault *fault);
 
+/* In the child of a fork, which has them for itself. */
+void dispositions_after_fork(void);
+
+/* False in a child of vfork(): it has this memory, where nothing is to change, and signal stacks
+ * and dispositions of its own in the kernel. */
+bool in_own_process(void);
+
+/* sigaction() of the program's. */
+int disposition_set(int number, const struct sigaction *action, struct sigaction *before);
+
+/* Whether the program has a handler for it that does not ask for the alternate stack. */
+bool handles_on_interrupted_stack(int number);
+
 /* Does what the program wants on a signal. From the handler, outside of domains. */
 void dispositions_act(int number, siginfo_t *info, ucontext_t *context);
-
-/* The mask that a signal's arrival has replaced. */
-sigset_t interrupted_mask(const ucontext_t *context);
 
 #endif

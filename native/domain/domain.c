@@ -1,5 +1,8 @@
 #include "domain.h"
 
+#include "dispositions.h"
+#include "interposition.h"
+#include "signal_stack.h"
 #include "signals.h"
 #include "tls.h"
 
@@ -9,8 +12,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Guards what is common to all domains: slots, keys, unused libraries. Never held inside one. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/*
+ * Guards what is common to all domains: slots, keys, unused libraries. Never held inside one.
+ * Recursive: libraries' constructors and signals' handlers run while it is held, and may fork.
+ */
+static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static unsigned lock_depth;
 static struct domain domains[GATE_COUNT];
 static uint32_t keys_taken; /* a bit each */
 static bool prepared;
@@ -21,7 +28,26 @@ static bool refused(struct iso_fault *fault, const char *what)
     return false;
 }
 
+static void acquire(void)
+{
+    pthread_mutex_lock(&lock);
+    lock_depth++;
+}
+
+static void release(void)
+{
+    lock_depth--;
+    pthread_mutex_unlock(&lock);
+}
+
 /* ---- the process ---- */
+
+/* The call that is under way is not to be returned to. */
+static void abandon(struct domain *domain)
+{
+    domain->abandoned = domain->abandoned || domain->gate->caller_rsp != 0;
+    domain->gate->caller_rsp = 0;
+}
 
 /* Destructors of foreign libraries run at exit, as part of the process: on what was loaded, not on
  * what a domain left behind. */
@@ -36,37 +62,59 @@ static void at_exit(void)
     libraries_undo_unused();
 }
 
-static void before_fork(void)
+/* The child's thread is another one to the lock, which the forking thread may have held before. */
+static void inherit_lock(void)
 {
-    pthread_mutex_lock(&lock);
-}
-
-static void in_parent(void)
-{
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_t fresh = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+    lock = fresh;
+    for (unsigned i = 0; i < lock_depth; i++) {
+        pthread_mutex_lock(&lock);
+    }
 }
 
 /* Only the forking thread is left. A domain that another one was in starts afresh. */
 static void in_child(void)
 {
+    inherit_lock();
     for (unsigned i = 0; i < GATE_COUNT; i++) {
         struct domain *domain = &domains[i];
-        if (!domain->in_use) {
+        if (!domain->in_use || domain->gate == NULL) {
             continue;
         }
         if (domain->gate->caller_rsp != 0 && domain->thread == thread_self) {
             continue; /* a signal's handler forks in the middle of a call, which goes on in both */
         }
-        bool others = domain->gate->caller_rsp != 0;
         domain_unbind(domain);
-        if (others) {
-            domain->gate->caller_rsp = 0;
-            write_pkru(PKRU_ALL);
-            domain_discard(domain, true);
-        }
+        abandon(domain);
     }
     threads_after_fork();
-    pthread_mutex_unlock(&lock);
+    dispositions_after_fork();
+    release();
+}
+
+/* Once, and each part of it once, whatever fails. The lock is held. */
+static bool prepare_process(struct iso_fault *fault)
+{
+    static bool exit_known, fork_known;
+    if (!arena_reserve()) {
+        return refused(fault, "mmap (reserving 64 GiB of address space)");
+    }
+    if (!threads_prepare(fault)) {
+        return false;
+    }
+    keys_taken |= signal_stack_key > 0 ? 1U << signal_stack_key : 0;
+    if (!exit_known && atexit(at_exit) != 0) {
+        errno = ENOMEM;
+        return refused(fault, "atexit");
+    }
+    exit_known = true;
+    int error = fork_known ? 0 : pthread_atfork(acquire, release, in_child);
+    if (error != 0) {
+        errno = error;
+        return refused(fault, "pthread_atfork");
+    }
+    fork_known = true;
+    return true;
 }
 
 /* The lock is held. */
@@ -77,23 +125,11 @@ static bool prepare(bool model, struct iso_fault *fault)
         return refused(fault, "domains and models of domains in one process");
     }
     if (!prepared) {
-        if (!arena_reserve()) {
-            return refused(fault, "mmap (reserving 64 GiB of address space)");
-        }
         keys_modelled = model;
-        if (!threads_prepare(fault)) {
-            keys_modelled = false;
-            return false;
-        }
-        int error = pthread_atfork(before_fork, in_parent, in_child);
-        if (error != 0 || atexit(at_exit) != 0) {
-            errno = error != 0 ? error : ENOMEM;
-            return refused(fault, "pthread_atfork");
-        }
-        keys_taken |= signal_stack_key > 0 ? 1U << signal_stack_key : 0;
-        prepared = true;
+        prepared = prepare_process(fault);
+        keys_modelled = model && (prepared || thread_area != NULL); /* else nothing has begun */
     }
-    return signals_prepare(fault);
+    return prepared && signals_prepare(fault);
 }
 
 /* ---- keys ---- */
@@ -221,23 +257,27 @@ static bool fill(struct domain *domain, const char *const *libraries, size_t cou
 
 static void empty(struct domain *domain)
 {
+    bool gone = true;
     domain_unbind(domain);
     if (domain->libraries != NULL) {
-        libraries_give_back(domain->libraries);
+        gone = libraries_give_back(domain->libraries);
     }
     tracked_close(&domain->tls);
     if (domain->region.base != NULL) {
-        region_close(&domain->region);
+        gone = region_close(&domain->region) && gone;
     }
-    /* After its last page is gone: whoever gets the key next has no memory from us. */
-    return_key(domain->region.key);
+    /* After its last page is gone, so that whoever gets the key next has no memory from us; if one
+     * has stayed, nobody gets it. */
+    if (gone) {
+        return_key(domain->region.key);
+    }
     domain->in_use = false;
 }
 
 struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
                            bool model, struct iso_fault *fault)
 {
-    pthread_mutex_lock(&lock);
+    acquire();
     struct domain *domain = NULL;
     if (prepare(model, fault) && thread_attach(fault) != NULL) {
         domain = claim(fault);
@@ -249,7 +289,7 @@ struct domain *domain_open(const char *const *libraries, size_t count, bool allo
             domain = NULL;
         }
     }
-    pthread_mutex_unlock(&lock);
+    release();
     return domain;
 }
 
@@ -257,9 +297,9 @@ void domain_close(struct domain *domain)
 {
     struct iso_fault ignored;
     thread_attach(&ignored); /* for the rights to restore what the domain wrote */
-    pthread_mutex_lock(&lock);
+    acquire();
     empty(domain);
-    pthread_mutex_unlock(&lock);
+    release();
 }
 
 /* ---- calling ---- */
@@ -282,6 +322,37 @@ static bool faults_can_come(struct iso_fault *fault)
     return true;
 }
 
+/* Not from a signal's handler. If one was running, or a call, it left by siglongjmp(). */
+static void forget_what_was_left(struct domain *domain, struct thread *thread)
+{
+    struct iso_fault ignored; /* the timer is off while a handler of the program's runs */
+    thread->in_handler = false;
+    if (thread->deadline_ns != 0) {
+        thread_set_deadline(thread, 0, &ignored);
+    }
+    if (thread->has_no_stack) {
+        thread->has_no_stack = !signal_stack_arm(thread, 0);
+    }
+    if (domain->thread == thread) {
+        abandon(domain);
+    }
+}
+
+/* What this thread has loaded has called the C library until now. */
+static bool adopt_what_was_loaded(struct thread *thread, struct iso_fault *fault)
+{
+    if (!interposition_is_current()) {
+        acquire();
+        bool done = signals_prepare(fault);
+        release();
+        if (!done) {
+            return false;
+        }
+    }
+    thread->may_have_loaded = false;
+    return true;
+}
+
 enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
 {
     struct thread *thread = thread_attach(fault);
@@ -289,18 +360,22 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
         return ISO_SYSTEM_ERROR;
     }
     if (thread_of_stack((uintptr_t)__builtin_frame_address(0)) == NULL) {
-        /* Not from a signal's handler. If one was running, or a call, it left by siglongjmp(). */
-        thread->in_handler = false;
-        if (domain->thread == thread && domain->gate->caller_rsp != 0) {
-            domain->gate->caller_rsp = 0;
-            if (!domain_discard(domain, true)) {
-                refused(fault, "discarding a domain's memory");
-                return ISO_SYSTEM_ERROR;
-            }
-        }
+        forget_what_was_left(domain, thread);
+    } else if (signal_stack_key > 0 || thread->has_no_stack) {
+        return ISO_BUSY; /* a violation would have nowhere to arrive */
     }
     if (thread->in_handler || domain->gate->caller_rsp != 0) {
         return ISO_BUSY;
+    }
+    if (domain->abandoned) {
+        if (!domain_discard(domain, true)) {
+            refused(fault, "discarding a domain's memory");
+            return ISO_SYSTEM_ERROR;
+        }
+        domain->abandoned = false;
+    }
+    if (thread->may_have_loaded && !adopt_what_was_loaded(thread, fault)) {
+        return ISO_SYSTEM_ERROR;
     }
     if (!faults_can_come(fault)) {
         return ISO_SYSTEM_ERROR;
@@ -334,13 +409,14 @@ bool domain_discard(struct domain *domain, bool readable)
 
 void domains_forget_thread(const struct thread *thread)
 {
-    pthread_mutex_lock(&lock);
+    acquire();
     for (unsigned i = 0; i < GATE_COUNT; i++) {
         if (domains[i].in_use && domains[i].thread == thread) {
             domains[i].thread = NULL;
+            abandon(&domains[i]);
         }
     }
-    pthread_mutex_unlock(&lock);
+    release();
 }
 
 /* ---- data domains ---- */
@@ -372,15 +448,15 @@ static bool fill_data(struct iso_data *data, size_t length, struct iso_fault *fa
 
 static void empty_data(struct iso_data *data)
 {
-    if (data->memory != NULL) {
-        munmap(data->memory, data->length);
-    }
+    bool gone = data->memory == NULL || munmap(data->memory, data->length) == 0;
     for (unsigned i = 0; i < GATE_COUNT && data->key > 0; i++) {
         if (domains[i].in_use) { /* whoever gets the key next did not grant this */
             domain_grant(&domains[i], data, KEY_NOTHING);
         }
     }
-    return_key(data->key);
+    if (gone) {
+        return_key(data->key);
+    }
     free(data);
 }
 
@@ -393,21 +469,21 @@ enum iso_status iso_data_open(size_t length, struct iso_data **data, struct iso_
         refused(fault, "calloc");
         return ISO_SYSTEM_ERROR;
     }
-    pthread_mutex_lock(&lock);
+    acquire();
     if (fill_data(opened, length, fault)) {
         *data = opened;
     } else {
         empty_data(opened);
     }
-    pthread_mutex_unlock(&lock);
+    release();
     return *data != NULL ? ISO_OK : ISO_SYSTEM_ERROR;
 }
 
 void iso_data_close(struct iso_data *data)
 {
-    pthread_mutex_lock(&lock);
+    acquire();
     empty_data(data);
-    pthread_mutex_unlock(&lock);
+    release();
 }
 
 void domain_grant(struct domain *domain, const struct iso_data *data, enum key_rights rights)

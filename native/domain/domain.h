@@ -13,6 +13,17 @@
  * its own choosing can lift the wall: WRPKRU needs no privilege. (libc holds one such instruction,
  * in pkey_set, and the dynamic loader two XRSTOR.)
  *
+ * Signals. A violation of a call from a signal's handler is contained like any other. What such a
+ * call has to keep away from is a call of the same domain that the signal has interrupted: in the
+ * domain or in the gate it gets ISO_BUSY; in the few instructions before the gate and behind it,
+ * where arguments are set up and the result is picked up, it cannot be told, and may change the
+ * result that the interrupted call delivers.
+ *
+ * Before Linux 6.12 the kernel writes a signal's frame with the rights of what it interrupts, so
+ * that all domains can write all signal stacks. There, calls from handlers get ISO_BUSY, and
+ * nothing is claimed of a handler that runs in one thread while a domain in another one is hostile:
+ * it can change the handler's variables and where it returns to.
+ *
  * Names after SDRaD (Gulmez, Nyman, Baumann, Muhlberg: "Rewind & Discard", DSN 2023).
  */
 #ifndef DOMAIN_DOMAIN_H
@@ -43,6 +54,8 @@ struct domain {
     unsigned number;         /* of its gate, and modulo GATE_COUNT of its slot */
     bool allow_syscalls;
     bool in_use;
+    bool
+        abandoned; /* a call has left by siglongjmp() or with its thread: discard before the next */
 };
 
 /*
@@ -54,7 +67,11 @@ struct domain *domain_open(const char *const *libraries, size_t count, bool allo
                            bool model, struct iso_fault *fault);
 void domain_close(struct domain *domain);
 
-/* Fills the gate in for the calling thread. ISO_BUSY: another thread is inside, or this one. */
+/*
+ * Fills the gate in for the calling thread. ISO_BUSY: another thread is inside, or this one, or the
+ * call comes from a signal's handler where domains can write signal stacks, or from one so deep in
+ * others that there is no stack for a violation's signal.
+ */
 enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault);
 
 /* The next call has to bind. */

@@ -61,3 +61,26 @@ void frame_set_pkru(const ucontext_t *context, uint32_t pkru)
     memcpy(area + XSTATE_HEADER, &present, sizeof(present));
     memcpy(area + pkru_offset, &pkru, sizeof(pkru));
 }
+
+enum { HEAD = (sizeof(ucontext_t) + 63) & ~63 };
+
+size_t frame_size(const ucontext_t *context)
+{
+    return HEAD + frame_area_size(frame_area(context));
+}
+
+ucontext_t *frame_copy(const ucontext_t *context, uint8_t *to, size_t room)
+{
+    size_t kernels = offsetof(ucontext_t, uc_sigmask) + sizeof(uint64_t);
+    size_t size = frame_area_size(frame_area(context));
+    ucontext_t *copy = (ucontext_t *)to;
+    memcpy(copy, context, kernels);
+    copy->uc_flags = 1 | 2 | 4; /* UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
+    copy->uc_link = NULL;
+    copy->uc_mcontext.fpregs = NULL;
+    if (size != 0 && size <= room - HEAD) {
+        memcpy(to + HEAD, frame_area(context), size);
+        copy->uc_mcontext.fpregs = (fpregset_t)(to + HEAD);
+    }
+    return copy;
+}

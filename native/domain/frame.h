@@ -1,4 +1,4 @@
-/* The XSAVE area in a signal's frame, where the interrupted PKRU lies. */
+/* A signal's frame, and the XSAVE area in it, where the interrupted PKRU lies. */
 #ifndef DOMAIN_FRAME_H
 #define DOMAIN_FRAME_H
 
@@ -20,6 +20,13 @@ size_t frame_area_size(const uint8_t *area);
 
 /* The rights that were in force; all where there is no area. */
 uint32_t frame_pkru(const ucontext_t *context);
+
+/* The bytes that frame_copy() needs. */
+size_t frame_size(const ucontext_t *context);
+
+/* Copies what sigreturn reads to `room` bytes, aligned to 64 as XRSTOR wants it. An area without
+ * PKRU, or too long, stays behind: sigreturn then resets the floating-point state. */
+ucontext_t *frame_copy(const ucontext_t *context, uint8_t *to, size_t room);
 
 /* The rights that sigreturn puts in force. */
 void frame_set_pkru(const ucontext_t *context, uint32_t pkru);

@@ -142,18 +142,33 @@ gate_code_end:
 
 /* ---- what the kernel calls for a signal ----
  *
- * The kernel starts it with rights to key 0 alone; its stack may be under another. A domain may
- * jump here with a stack and arguments of its own making. If the stack is one of ours for signals,
- * what lies there came from the kernel at some time. If it is not, this must be a thread that is
- * not in a domain: a system call proves it, for in a domain it ends in SIGSYS.
+ * A domain may jump to any byte of this, with a stack and arguments of its own making. What tells
+ * the kernel's call from a jump is a byte in the slot of the signal stack, under key 0: the kernel
+ * starts a handler with rights to key 0 and no other, so that the byte can be written before the
+ * WRPKRU; a domain faults there, and if it leaves the write out, finds the byte 0 behind the WRPKRU.
+ * From there on all is as the kernel made it: this thread's signal stack, the frame, the arguments.
+ * (Two threads are needed to deceive it: a domain in one jumps to the WRPKRU with the other's
+ * signal stack within the few instructions that a signal of the other one takes from the write to
+ * the xchg. It has one try a call, and a failed one is a violation.)
+ *
+ * On another stack this must be a thread that is not in a domain: a system call proves it, for in a
+ * domain it ends in SIGSYS. It proves nothing about a domain that may make system calls, which has
+ * other ways out.
  *
  * The thread's flags are taken and cleared at once: a signal that comes later finds the process,
- * not the domain. One that comes before, between the two labels, leaves a note instead. */
-    .globl gate_signal_entry, gate_signal_taken
-    .hidden gate_signal_entry, gate_signal_taken
+ * not the domain. One that comes before, between the two labels, has this begin again. */
+    .globl gate_signal_entry, gate_signal_taken, gate_signal_end
+    .hidden gate_signal_entry, gate_signal_taken, gate_signal_end
     .type gate_signal_entry, @function
 gate_signal_entry:
-    mov %rdx, %r8
+    mov %rsp, %rax
+    sub thread_area(%rip), %rax
+    cmp thread_area_size(%rip), %rax
+    jae 1f
+    mov %rsp, %rax
+    and $-THREAD_SLOT, %rax
+    movb $1, THREAD_ARRIVED(%rax)
+1:  mov %rdx, %r8
     mov %edi, %r10d                     /* r9d would make an IRET within an instruction */
     xor %eax, %eax
     xor %ecx, %ecx
@@ -161,27 +176,31 @@ gate_signal_entry:
     WRPKRU
     test %eax, %eax
     jne 9f
-3:  mov %rsp, %rax
+4:  mov %rsp, %rax                      /* again: a jump leads here, too */
     sub thread_area(%rip), %rax
     cmp thread_area_size(%rip), %rax
-    jae 1f
+    jae 2f
     lea 8(%rsp), %rax                   /* struct rt_sigframe: the return address, the ucontext */
     cmp %rax, %r8
     jne 9f
     mov %rsp, %rdx
     and $-THREAD_SLOT, %rdx
+    xchg %cl, THREAD_ARRIVED(%rdx)
+    sub $1, %cl
+    jne 9f
     xchg %cx, SIGNAL_STACK(%rdx)        /* refuse_flag and plain_flag, which were 0 or 1 */
 gate_signal_taken:
-    jmp 2f
-1:  mov $39, %eax                       /* getpid */
+    jmp 3f
+2:  mov $39, %eax                       /* getpid */
     syscall
     xor %ecx, %ecx
-2:  pushq $0x202
+3:  pushq $0x202
     popfq
     mov %r10d, %edi
     mov %r8, %rdx
     jmp domain_signal                   /* (number, info, context, flags) */
 9:  ud2
+gate_signal_end:
     .size gate_signal_entry, . - gate_signal_entry
 
 /* Where there are no rights. A domain that jumps here keeps its own, and goes no further. */
@@ -189,10 +208,17 @@ gate_signal_taken:
     .hidden gate_signal_entry_model
     .type gate_signal_entry_model, @function
 gate_signal_entry_model:
-    mov %rdx, %r8
+    mov %rsp, %rax
+    sub thread_area(%rip), %rax
+    cmp thread_area_size(%rip), %rax
+    jae 1f
+    mov %rsp, %rax
+    and $-THREAD_SLOT, %rax
+    movb $1, THREAD_ARRIVED(%rax)
+1:  mov %rdx, %r8
     mov %edi, %r10d
     xor %ecx, %ecx
-    jmp 3b
+    jmp 4b
     .size gate_signal_entry_model, . - gate_signal_entry_model
 
     .globl gate_rewind
@@ -213,5 +239,15 @@ gate_sigreturn:
     syscall
     ud2
     .size gate_sigreturn, . - gate_sigreturn
+
+    .globl gate_leave_stack
+    .hidden gate_leave_stack
+    .type gate_leave_stack, @function
+gate_leave_stack:                       /* rdi: the argument, rsi: the function, rdx: the stack */
+    mov %rdx, %rsp
+    xor %ebp, %ebp
+    call *%rsi
+    ud2
+    .size gate_leave_stack, . - gate_leave_stack
 
     .section .note.GNU-stack, "", @progbits

@@ -45,6 +45,7 @@
  * too: each half of it is long, and costs what is used of it. */
 #define THREAD_SLOT 0x800000
 #define SIGNAL_STACK 0x400000
+#define THREAD_ARRIVED (SIGNAL_STACK + 2) /* of a slot: the byte that proves a signal's arrival */
 
 /* What a call through a gate returns after a rewind; a function's own result is 32 bits wide. */
 #define GATE_REWOUND (-1)
@@ -138,5 +139,9 @@ _Noreturn void gate_sigreturn(void *context);
 void gate_signal_entry(int number, void *info, void *context);
 void gate_signal_entry_model(int number, void *info, void *context);
 extern const char gate_signal_taken[]; /* within it: the thread's flags are cleared */
+extern const char gate_signal_end[];
+
+/* Calls a function that does not return, on another stack, whose end is aligned to 16. */
+_Noreturn void gate_leave_stack(void *argument, void (*function)(void *), uintptr_t stack);
 #endif
 #endif

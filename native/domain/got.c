@@ -62,7 +62,7 @@ bool got_walk(ElfW(Addr) base, const ElfW(Dyn) * dynamic, got_visit *visit, void
             }
             const ElfW(Sym) *symbol = &found.symbols[ELF64_R_SYM(relocations[i].r_info)];
             void **slot = (void **)(base + relocations[i].r_offset);
-            if (!visit(context, found.strings + symbol->st_name, slot)) {
+            if (!visit(context, found.strings + symbol->st_name, slot, type == R_X86_64_64)) {
                 return false;
             }
         }

@@ -6,8 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A slot for a symbol of this name. False ends the walk. */
-typedef bool got_visit(void *context, const char *name, void **slot);
+/* A slot for a symbol of this name; `is_data`: a pointer in the object's data, which the program
+ * may have changed. False ends the walk. */
+typedef bool got_visit(void *context, const char *name, void **slot, bool is_data);
 
 /* Visits the slots of a loaded object. False: a visit said so. */
 bool got_walk(ElfW(Addr) base, const ElfW(Dyn) * dynamic, got_visit *visit, void *context);

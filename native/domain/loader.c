@@ -47,12 +47,7 @@ static void *refused(struct iso_fault *fault, const char *what)
 
 /* ---- reading what the dynamic loader mapped ---- */
 
-struct headers {
-    const ElfW(Phdr) * table;
-    size_t count;
-};
-
-static bool read_headers(struct link_map *object, struct headers *headers)
+bool read_headers(struct link_map *object, struct headers *headers)
 {
 #ifdef RTLD_DI_PHDR /* glibc 2.36 */
     const ElfW(Phdr) *table = NULL;
@@ -78,8 +73,9 @@ struct patching {
     struct relro relro;
 };
 
-static bool patch(void *context, const char *name, void **slot)
+static bool patch(void *context, const char *name, void **slot, bool is_data)
 {
+    (void)is_data; /* nothing but constructors has run that could have changed it */
     const struct patching *patching = context;
     struct libraries *libraries = patching->libraries;
     void *substitute = substitute_for(name);
@@ -356,19 +352,28 @@ bool libraries_protect(struct libraries *libraries, int key)
     return true;
 }
 
-void libraries_give_back(struct libraries *libraries)
+/* False: some of it has stayed under its key. */
+static bool restore(struct libraries *libraries)
 {
+    bool restored = true;
     for (size_t i = 0; i < libraries->data_count; i++) {
-        tracked_release(&libraries->data[i]);
+        restored = tracked_release(&libraries->data[i]) && restored;
+    }
+    return restored;
+}
+
+bool libraries_give_back(struct libraries *libraries)
+{
+    if (!restore(libraries)) {
+        return false; /* they stay loaded, and nobody uses them again */
     }
     put_away(libraries);
+    return true;
 }
 
 void libraries_undo(struct libraries *libraries)
 {
-    for (size_t i = 0; i < libraries->data_count; i++) {
-        tracked_release(&libraries->data[i]);
-    }
+    restore(libraries);
     unpatch(libraries);
 }
 

@@ -34,6 +34,13 @@ struct libraries {
     struct libraries *next; /* of those that nobody uses */
 };
 
+/* A loaded object's program headers. False: it has none in memory. */
+struct headers {
+    const ElfW(Phdr) * table;
+    size_t count;
+};
+bool read_headers(struct link_map *object, struct headers *headers);
+
 /*
  * Loads libraries by path or name, each once, in this order. NULL: *fault says why; its text is
  * valid until this thread's next call.
@@ -47,8 +54,9 @@ void *libraries_symbol(const struct libraries *libraries, size_t index, const ch
 /* Puts the libraries' data under a key. */
 bool libraries_protect(struct libraries *libraries, int key);
 
-/* Takes them out of their domain, restored, for the next one. */
-void libraries_give_back(struct libraries *libraries);
+/* Takes them out of their domain, restored, for the next one. False with errno: some of their data
+ * have stayed under their key. */
+bool libraries_give_back(struct libraries *libraries);
 
 /* As they were when loaded, so that their destructors can run outside: before exit. */
 void libraries_undo(struct libraries *libraries);

@@ -17,8 +17,10 @@
 #include "domain.h"
 #include "frame.h"
 #include "gate.h"
-#include "substitutes.h"
+#include "signal_stack.h"
 #include "thread.h"
+#include "unattached.h"
+#include "violation.h"
 
 #include <errno.h>
 #include <immintrin.h>
@@ -26,10 +28,6 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
-
-#ifndef SYS_USER_DISPATCH
-#define SYS_USER_DISPATCH 2
-#endif
 
 void domain_signal(int number, siginfo_t *info, ucontext_t *context, unsigned flags);
 
@@ -40,10 +38,36 @@ static bool lies_between(uint64_t address, const char *begin, const char *end)
     return address - (uintptr_t)begin < (uintptr_t)end - (uintptr_t)begin;
 }
 
+/* Whether the call comes from a handler of the program's, whose frames are on the signal stack. */
+static bool is_called_from_handler(const struct domain *domain)
+{
+    return thread_of_stack(domain->gate->caller_rsp) != NULL;
+}
+
 /*
- * rt_sigreturn into a domain with selector on would itself be refused, and its frame is not to be
- * trusted. So: a copy of the frame, with all that matters set here, leads to the gate's own code.
+ * Leaves the handler for the code of a gate. rt_sigreturn into a domain with selector on would
+ * itself be refused, and its frame is not to be trusted. So: a copy of the frame, with all that
+ * matters set here.
  */
+static _Noreturn void leave(struct thread *thread, const struct domain *domain,
+                            const ucontext_t *context, const char *code, uint64_t stack)
+{
+    ucontext_t *copy = frame_copy(context, thread->frame, sizeof(thread->frame));
+    if (!is_called_from_handler(domain)) {
+        copy->uc_stack = signal_stack_half(thread, 0);
+    } /* else as the signal found it, which the handler's frames are not on */
+    sigset_t mask = mask_to_restore(context);
+    memcpy(&copy->uc_sigmask, &mask, sizeof(uint64_t));
+    greg_t *to = copy->uc_mcontext.gregs;
+    to[REG_RIP] = (greg_t)gate_code(domain->number, code);
+    to[REG_RSP] = (greg_t)stack;
+    to[REG_R8] = code == gate_code_rewind ? GATE_REWOUND : to[REG_R8];
+    to[REG_EFL] = 0x202;
+    to[REG_CSGSFS] = 0x33 | (greg_t)0x2b << 48;
+    frame_set_pkru(copy, PKRU_ALL);
+    gate_sigreturn(copy);
+}
+
 static _Noreturn void go_on(struct thread *thread, struct domain *domain, const ucontext_t *context,
                             uint64_t fs, uint64_t gs)
 {
@@ -63,108 +87,31 @@ static _Noreturn void go_on(struct thread *thread, struct domain *domain, const 
         gate->resume_rip = instruction;
         gate->resume_flags = ((uint64_t)from[REG_EFL] & FLAGS_KEPT) | 0x202;
     }
-    size_t head = offsetof(ucontext_t, uc_sigmask) + sizeof(uint64_t); /* the kernel's part */
-    ucontext_t *copy = (ucontext_t *)thread->frame;
-    uint8_t *area = thread->frame + 4096; /* aligned to 64, as XRSTOR wants it */
-    size_t size = frame_area_size(frame_area(context));
-    memcpy(copy, context, head);
-    copy->uc_flags = 1 | 2 | 4; /* UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
-    copy->uc_link = NULL;
-    copy->uc_stack = thread_stack_setting(thread, 0);
-    greg_t *to = copy->uc_mcontext.gregs;
-    to[REG_RIP] = (greg_t)gate_code(domain->number, gate_code_resume);
-    to[REG_RSP] = (greg_t)(area - 128);
-    to[REG_EFL] = 0x202;
-    to[REG_CSGSFS] = 0x33 | (greg_t)0x2b << 48;
-    copy->uc_mcontext.fpregs = NULL;
-    if (size != 0 && size <= sizeof(thread->frame) - 4096) {
-        memcpy(area, frame_area(context), size);
-        copy->uc_mcontext.fpregs = (fpregset_t)area;
-        frame_set_pkru(copy, PKRU_ALL);
-    }
-    gate_sigreturn(copy);
+    /* The gate needs no stack on its way, and has one. */
+    uintptr_t stack = (uintptr_t)thread->frame + sizeof(thread->frame) - 128;
+    leave(thread, domain, context, gate_code_resume, stack);
 }
 
 /* ---- violations ---- */
 
-static enum iso_access access_of(const ucontext_t *context)
-{
-    enum { WRITE = 2, FETCH = 16 }; /* page fault error code: Intel SDM volume 3, 4.7 */
-    greg_t error = context->uc_mcontext.gregs[REG_ERR];
-    if ((error & FETCH) != 0) {
-        return ISO_ACCESS_EXECUTE;
-    }
-    return (error & WRITE) != 0 ? ISO_ACCESS_WRITE : ISO_ACCESS_READ;
-}
-
-static void describe(struct iso_fault *fault, const struct domain *domain, int number,
-                     const siginfo_t *info, const ucontext_t *context)
-{
-    uint64_t instruction = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
-    *fault = (struct iso_fault){
-        .violation = ISO_VIOLATION_SIGNAL,
-        .signal = number,
-        .exit_code = -1,
-        .instruction = instruction,
-    };
-    bool exits = false;
-    const char *trap = NULL;
-    switch (number) {
-    case SIGSEGV:
-    case SIGBUS: {
-        /* An address that is not canonical is not told: the CPU raises another exception. */
-        uint64_t address = (uint64_t)info->si_addr;
-        fault->address_known = info->si_code != SI_KERNEL;
-        if (!fault->address_known) {
-            break;
-        }
-        fault->address = address;
-        fault->access = access_of(context);
-        if (number == SIGSEGV && info->si_code == SEGV_PKUERR) {
-            fault->protection_key_known = true;
-            fault->protection_key = (int)info->si_pkey;
-        }
-        if (region_has(&domain->region, address) &&
-            address < (uintptr_t)domain->region.base + STACK_LOW_OFFSET) {
-            fault->what = "stack overflow";
-        }
-        break;
-    }
-    case SIGILL:
-        trap = substitute_trap(instruction, &exits);
-        fault->what = trap;
-        if (exits) {
-            fault->violation = ISO_VIOLATION_EXIT;
-            fault->exit_code = (int)(context->uc_mcontext.gregs[REG_RDI] & 0xff);
-            fault->signal = 0;
-        } else if (trap != NULL) {
-            fault->signal = SIGABRT;
-        }
-        break;
-    case SIGSYS:
-        if (info->si_code == SYS_USER_DISPATCH) {
-            fault->what = "system call refused";
-            fault->system_call_known = true;
-            fault->system_call = info->si_syscall;
-        }
-        break;
-    default:
-        break;
-    }
-}
-
 static _Noreturn void rewind_call(struct thread *thread, struct domain *domain,
                                   const ucontext_t *context, int number)
 {
+    uint64_t caller = domain->gate->caller_rsp;
+    if (is_called_from_handler(domain)) {
+        /* Its stack is in one half, this one in the other, and the latter is to be installed: both
+         * at once, or a signal in between would find neither. */
+        leave(thread, domain, context, gate_code_rewind, caller);
+    }
     /* The kernel has masked what the program's action says, or all. */
     if (signal_stack_key > 0 || !(is_fault_signal(number) || number == deadline_signal())) {
-        sigset_t mask = interrupted_mask(context);
+        sigset_t mask = mask_to_restore(context);
         sigprocmask(SIG_SETMASK, &mask, NULL);
     }
     /* The kernel took the signal stack away when it switched to it. If this fails, so will the
      * next rewind; there is nobody to tell who could do better. */
-    thread_arm_stack(thread, (uintptr_t)__builtin_frame_address(0));
-    gate_rewind(gate_code(domain->number, gate_code_rewind), domain->gate->caller_rsp);
+    signal_stack_arm(thread, (uintptr_t)__builtin_frame_address(0));
+    gate_rewind(gate_code(domain->number, gate_code_rewind), caller);
 }
 
 /* ---- signals inside ---- */
@@ -198,15 +145,35 @@ static bool is_own(const struct domain *domain, const siginfo_t *info)
     return info->si_code > 0 || (domain->allow_syscalls && info->si_pid == getpid());
 }
 
-/* Does what the program wants. Only the outermost signal changes halves: one that interrupted its
- * handler has frames of that one above it. */
-static void act(const struct thread *thread, int number, siginfo_t *info, ucontext_t *context)
+/*
+ * Does what the program wants. Meanwhile no domain is bound: a call from the program's handler is
+ * to find out what it interrupts. `domain`: in the middle of a call of which it is; NULL: of none.
+ */
+static void act(struct thread *thread, struct domain *domain, int number, siginfo_t *info,
+                ucontext_t *context)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    if (thread != NULL && thread_of_stack((uintptr_t)context->uc_mcontext.gregs[REG_RSP]) == NULL) {
-        thread_arm_stack(thread, here);
+    struct domain *bound = thread->domain;
+    bool was_in_handler = thread->in_handler, had_no_stack = thread->has_no_stack;
+    if (thread_of_stack((uintptr_t)context->uc_mcontext.gregs[REG_RSP]) != NULL ||
+        (domain != NULL && is_called_from_handler(domain))) {
+        /* The other half has frames of a handler in it. */
+        thread->has_no_stack = !signal_stack_arm_rest(here);
+    } else {
+        signal_stack_arm(thread, here);
+    }
+    thread->domain = NULL;
+    if (domain != NULL) {
+        thread->in_handler = true;
+        thread_hold_deadline(thread);
     }
     dispositions_act(number, info, context);
+    if (domain != NULL) {
+        thread_resume_deadline(thread);
+    }
+    thread->in_handler = was_in_handler;
+    thread->has_no_stack = had_no_stack;
+    thread->domain = bound != NULL && bound->thread == thread ? bound : NULL;
 }
 
 static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_t *context,
@@ -223,17 +190,11 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
             thread->plain_flag = 1; /* such a domain may make system calls, and sigreturn is one */
             return;
         }
-        describe(&thread->fault, domain, number, info, context);
+        violation_describe(&thread->fault, domain, number, info, context);
         rewind_call(thread, domain, context, number);
     }
     if (number != deadline_signal()) {
-        thread->domain = NULL; /* a call from the program's handler is to find out */
-        thread->in_handler = true;
-        thread_hold_deadline(thread);
-        act(thread, number, info, context);
-        thread_resume_deadline(thread);
-        thread->in_handler = false;
-        thread->domain = domain;
+        act(thread, domain, number, info, context);
     }
     /* Without a timer, the handler has forked, and there was none to be had. */
     if (thread_is_late(thread) || (thread->deadline_ns != 0 && !thread->has_timer)) {
@@ -297,18 +258,35 @@ static void outside(struct thread *thread, int number, siginfo_t *info, ucontext
     if (give_rights(number, info, context) || forget_fpu_exception(number, info, context)) {
         return;
     }
-    act(thread, number, info, context);
+    if (thread == NULL) {
+        unattached_act(number, info, context);
+        return;
+    }
+    /* A part of a call that is outside: in the gate, or the time limit is set. */
+    struct domain *domain = thread->domain;
+    bool calls = domain != NULL && (domain->gate->caller_rsp != 0 || thread->deadline_ns != 0);
+    act(thread, calls ? domain : NULL, number, info, context);
 }
 
-/* Whether a signal came before another one's handler had taken the flags; and not from a domain
- * that jumped there, which has its own rights or faults. */
-static bool interrupted_an_entry(const struct domain *domain, int number, const siginfo_t *info,
-                                 const ucontext_t *context)
+/*
+ * Whether a signal came before another one's handler had taken the flags. Not if a domain jumped
+ * there: it has its own rights or faults, and the kernel had not taken its signal stack away. Where
+ * signal stacks have a key, the mask of all handlers keeps signals out.
+ */
+static bool interrupted_an_entry(int number, const siginfo_t *info, const ucontext_t *context)
 {
     return lies_between((uint64_t)context->uc_mcontext.gregs[REG_RIP],
                         (const char *)(uintptr_t)gate_signal_entry, gate_signal_taken) &&
-           frame_pkru(context) != domain->gate->pkru &&
+           signal_stack_key == 0 && (context->uc_stack.ss_flags & SS_DISABLE) != 0 &&
            !(is_fault_signal(number) && info->si_code > 0);
+}
+
+/* This signal has used up the proof that the other one had arrived. */
+static void begin_entry_again(ucontext_t *context)
+{
+    greg_t *gregs = context->uc_mcontext.gregs;
+    gregs[REG_RIP] = (greg_t)(uintptr_t)gate_signal_entry;
+    gregs[REG_RDX] = gregs[REG_RSP] + 8; /* the other arguments are where they were */
 }
 
 /* Whether a signal interrupted a domain or its gate, and not another signal's handler. */
@@ -326,16 +304,19 @@ static __attribute__((noinline)) void dispatch(struct thread *thread, int number
                                                bool is_inside)
 {
     int error = errno;
-    /* A domain that jumps to the handler with another thread's signal stack ends here: its own
-     * thread still refuses system calls. */
-    if (thread != NULL && syscall(SYS_gettid) != thread->tid) {
-        __builtin_trap();
+    if (syscall(SYS_gettid) != thread->tid) {
+        if (in_own_process()) {
+            __builtin_trap(); /* a domain on another thread's stack, against all odds */
+        }
+        outside(NULL, number, info, context); /* a child of vfork(), which has its parent's stack */
+        errno = error;
+        return;
     }
-    if (is_inside && interrupted_an_entry(thread->domain, number, info, context)) {
-        thread->entry_interrupted = true; /* the other one's handler finds it */
+    if (interrupted_an_entry(number, info, context)) {
+        thread->entry_interrupted |= is_inside; /* the other one's handler finds it */
         is_inside = false;
-    } else if (thread != NULL && thread->entry_interrupted &&
-               interrupted_domain(thread->domain, context)) {
+        begin_entry_again(context);
+    } else if (thread->entry_interrupted && interrupted_domain(thread->domain, context)) {
         thread->entry_interrupted = false;
         is_inside = true;
     }
@@ -347,12 +328,20 @@ static __attribute__((noinline)) void dispatch(struct thread *thread, int number
     errno = error;
 }
 
+static __attribute__((noinline)) void dispatch_unattached(int number, siginfo_t *info,
+                                                          ucontext_t *context)
+{
+    int error = errno;
+    outside(NULL, number, info, context);
+    errno = error;
+}
+
 /* Called by gate_signal_entry, with all rights. */
 void domain_signal(int number, siginfo_t *info, ucontext_t *context, unsigned flags)
 {
     struct thread *thread = thread_of_stack((uintptr_t)__builtin_frame_address(0));
     if (thread == NULL) {
-        dispatch(NULL, number, info, context, 0, 0, false);
+        dispatch_unattached(number, info, context);
         return;
     }
     uint64_t fs = _readfsbase_u64(); /* may be a domain's */

@@ -3,6 +3,7 @@
 #include "dispositions.h"
 #include "domain.h"
 #include "keys.h"
+#include "signal_stack.h"
 #include "signals.h"
 
 #include <cpuid.h>
@@ -15,11 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/rseq.h>
-#include <sys/wait.h>
 
-#ifndef SS_AUTODISARM
-#define SS_AUTODISARM (1U << 31)
-#endif
 #ifndef PR_SET_SYSCALL_USER_DISPATCH
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #define PR_SYS_DISPATCH_OFF 0
@@ -31,68 +28,18 @@
 
 uint8_t *thread_area;
 uint64_t thread_area_size;
-int signal_stack_key;
 struct thread thread_nobody;
 __thread struct thread *thread_self __attribute__((tls_model("initial-exec"))) = &thread_nobody;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool slot_used[THREAD_MAX];
 static pthread_key_t at_thread_end;
+static bool at_end_known;
 
 static bool refused(struct iso_fault *fault, const char *what)
 {
     *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = what};
     return false;
-}
-
-/* ---- what this kernel needs ---- */
-
-static void probe_reached(int number)
-{
-    (void)number;
-    _exit(0);
-}
-
-/* In a forked child: a fault under a domain's rights, with the signal stack under key 0. */
-static _Noreturn void probe(uint8_t *stack, volatile uint8_t *target)
-{
-    struct sigaction action = {.sa_handler = probe_reached, .sa_flags = SA_ONSTACK};
-    stack_t alternate = {.ss_sp = stack, .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM};
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* no core file of a fault that is expected */
-    if (sigaction(SIGSEGV, &action, NULL) == 0 && sigaltstack(&alternate, NULL) == 0) {
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        write_pkru(pkru_with(UINT32_MAX, 0, KEY_READ));
-        *target = 1;
-    }
-    _exit(1);
-}
-
-/*
- * Kernels differ: the older ones write a signal's frame with the rights of what they interrupted,
- * which inside a domain are none to key 0. (Changed by Linux commit 70044df250d0, 6.12.)
- */
-static bool frames_need_a_key(uint8_t *stack, bool *need, struct iso_fault *fault)
-{
-    /* A child without a signal at its end: the caller's SIGCHLD handler is not to hear of it. */
-    long child = syscall(SYS_clone, 0UL, NULL, NULL, NULL, 0UL);
-    if (child < 0) {
-        return refused(fault, "clone");
-    }
-    if (child == 0) {
-        probe(stack, stack);
-    }
-    int status;
-    pid_t ended;
-    do {
-        ended = waitpid((pid_t)child, &status, __WALL);
-    } while (ended < 0 && errno == EINTR);
-    if (ended < 0) {
-        return refused(fault, "waitpid");
-    }
-    *need = !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    return true;
 }
 
 static void detach(void *thread);
@@ -124,23 +71,19 @@ bool threads_prepare(struct iso_fault *fault)
     }
     uint8_t *base =
         (uint8_t *)(((uintptr_t)area + THREAD_SLOT - 1) & ~(uintptr_t)(THREAD_SLOT - 1));
-    bool need = false;
-    if (mprotect(base, SIGNAL_STACK, PROT_READ | PROT_WRITE) != 0) {
-        refused(fault, "mprotect");
-    } else if (keys_modelled || frames_need_a_key(base, &need, fault)) {
-        int key = need ? key_allocate() : 0;
-        int error = key < 0 ? errno : pthread_key_create(&at_thread_end, detach);
-        if (error == 0) {
-            signal_stack_key = key;
-            thread_area = base;
-            thread_area_size = size;
-            return true;
-        }
+    if (!at_end_known) {
+        int error = pthread_key_create(&at_thread_end, detach);
+        at_end_known = error == 0;
         errno = error;
-        refused(fault, key < 0 ? "pkey_alloc" : "pthread_key_create");
-        if (key > 0) {
-            key_free(key);
-        }
+    }
+    if (!at_end_known) {
+        refused(fault, "pthread_key_create");
+    } else if (mprotect(base, SIGNAL_STACK, PROT_READ | PROT_WRITE) != 0) {
+        refused(fault, "mprotect");
+    } else if (keys_modelled || signal_stacks_prepare(base, fault)) {
+        thread_area_size = size;
+        thread_area = base;
+        return true;
     }
     munmap(area, size + THREAD_SLOT);
     return false;
@@ -191,8 +134,10 @@ static uint8_t *claim_slot(void)
 static void give_slot_back(uint8_t *slot)
 {
     /* Fresh pages under key 0, which cost nothing until somebody comes. */
-    mmap(slot, THREAD_SLOT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-         0);
+    if (mmap(slot, THREAD_SLOT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+             -1, 0) == MAP_FAILED) {
+        return; /* nobody gets it, with what it holds */
+    }
     pthread_mutex_lock(&lock);
     slot_used[(size_t)(slot - thread_area) / THREAD_SLOT] = false;
     pthread_mutex_unlock(&lock);
@@ -203,21 +148,6 @@ static bool prepare_slot(uint8_t *slot)
     size_t state = THREAD_SLOT - SIGNAL_STACK;
     return key_protect(slot, SIGNAL_STACK, PROT_READ | PROT_WRITE, signal_stack_key) == 0 &&
            mprotect(slot + SIGNAL_STACK, state, PROT_READ | PROT_WRITE) == 0;
-}
-
-stack_t thread_stack_setting(const struct thread *thread, uintptr_t in_use)
-{
-    uint8_t *half = thread_stack(thread);
-    if (in_use - (uintptr_t)half < SIGNAL_STACK / 2) {
-        half += SIGNAL_STACK / 2;
-    }
-    return (stack_t){.ss_sp = half, .ss_size = SIGNAL_STACK / 2, .ss_flags = (int)SS_AUTODISARM};
-}
-
-bool thread_arm_stack(const struct thread *thread, uintptr_t in_use)
-{
-    stack_t stack = thread_stack_setting(thread, in_use);
-    return syscall(SYS_sigaltstack, &stack, NULL) == 0;
 }
 
 struct thread *thread_attach(struct iso_fault *fault)
@@ -241,7 +171,9 @@ struct thread *thread_attach(struct iso_fault *fault)
     } else if (sigaltstack(NULL, &before) != 0) {
         what = "sigaltstack";
     } else {
-        thread->attached = true;
+        /* All but what is filled in before each use. */
+        memset(thread, 0, offsetof(struct thread, frame));
+        thread->may_have_loaded = true;
         thread->tid = (int)syscall(SYS_gettid);
         thread->fs = _readfsbase_u64();
         thread->gs = _readgsbase_u64();
@@ -251,7 +183,7 @@ struct thread *thread_attach(struct iso_fault *fault)
         if (error != 0) {
             errno = error;
             what = "pthread_setspecific";
-        } else if (!thread_arm_stack(thread, 0)) {
+        } else if (!signal_stack_arm(thread, 0)) {
             what = "sigaltstack";
         }
     }

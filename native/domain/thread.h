@@ -24,14 +24,17 @@ struct thread {
     volatile uint8_t refuse_flag;
     /* The same for domains that may make system calls. */
     volatile uint8_t plain_flag;
-    bool attached;
+    volatile uint8_t
+        arrived;          /* gate_signal_entry: the kernel has called for a signal, not a domain */
+    bool may_have_loaded; /* this thread has called dlopen() since handlers were last adopted */
     bool dispatch_armed;
     bool has_timer;
     bool deadline_held; /* a handler of the program's runs: the timer is off until it returns */
     int tid;
     uint64_t fs, gs;
-    struct domain *domain;  /* whose gate is filled in for this thread; NULL: none */
-    bool in_handler;        /* of a signal that interrupted that domain */
+    struct domain *domain; /* whose gate is filled in for this thread; NULL: none */
+    bool in_handler;       /* of a signal that interrupted a call */
+    bool has_no_stack; /* while handlers are nested deep; for good if one leaves by siglongjmp() */
     bool entry_interrupted; /* a signal came between another one's arrival and its taking the flags
                              */
     timer_t timer;
@@ -45,6 +48,7 @@ struct thread {
 _Static_assert(offsetof(struct thread, refuse_flag) == 0 &&
                    offsetof(struct thread, plain_flag) == 1,
                "gate.S takes both flags at once");
+_Static_assert(SIGNAL_STACK + offsetof(struct thread, arrived) == THREAD_ARRIVED, "arrived");
 _Static_assert(SIGNAL_STACK + sizeof(struct thread) <= THREAD_SLOT, "a thread's slot is too small");
 
 /* All threads' slots; gate.S compares stack pointers with it. */
@@ -54,9 +58,6 @@ extern uint64_t thread_area_size;
 /* The calling thread; &thread_nobody before it is attached. */
 extern __thread struct thread *thread_self __attribute__((tls_model("initial-exec")));
 extern struct thread thread_nobody;
-
-/* The key of signal stacks: 0 where the kernel can write them whatever a domain's rights are. */
-extern int signal_stack_key;
 
 /* Reserves what threads need; finds out what this kernel needs. Once. */
 bool threads_prepare(struct iso_fault *fault);
@@ -80,17 +81,6 @@ bool thread_is_late(const struct thread *thread);
 
 /* In the child of a fork: only the calling thread is left. */
 void threads_after_fork(void);
-
-/*
- * Installs a half of the signal stack, because the kernel takes the stack away when a signal
- * arrives: `in_use` lies in the other half, or nowhere in either. A handler of the program's that
- * leaves by siglongjmp never gives the stack back by returning; so while one runs in one half, the
- * other is installed.
- */
-bool thread_arm_stack(const struct thread *thread, uintptr_t in_use);
-
-/* What sigaltstack() and a signal's frame take for that. */
-stack_t thread_stack_setting(const struct thread *thread, uintptr_t in_use);
 
 /* The thread on whose signal stack this address lies, or NULL. */
 static inline struct thread *thread_of_stack(uintptr_t address)

@@ -55,12 +55,14 @@ static size_t round_up(size_t value, size_t to)
 
 static size_t tls_memory_size(struct link_map *object, size_t *alignment)
 {
-    const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)object->l_addr;
-    const ElfW(Phdr) *table = (const ElfW(Phdr) *)(object->l_addr + header->e_phoff);
-    for (size_t i = 0; i < header->e_phnum; i++) {
-        if (table[i].p_type == PT_TLS) {
-            *alignment = table[i].p_align > 0 ? table[i].p_align : 1;
-            return table[i].p_memsz;
+    struct headers headers;
+    if (!read_headers(object, &headers)) {
+        return 0;
+    }
+    for (size_t i = 0; i < headers.count; i++) {
+        if (headers.table[i].p_type == PT_TLS) {
+            *alignment = headers.table[i].p_align > 0 ? headers.table[i].p_align : 1;
+            return headers.table[i].p_memsz;
         }
     }
     return 0;

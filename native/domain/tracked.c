@@ -49,10 +49,10 @@ void tracked_restore(const struct tracked *tracked)
     }
 }
 
-void tracked_release(struct tracked *tracked)
+bool tracked_release(struct tracked *tracked)
 {
     tracked_restore(tracked);
-    key_protect(tracked->begin, tracked->length, PROT_READ | PROT_WRITE, 0);
+    return key_protect(tracked->begin, tracked->length, PROT_READ | PROT_WRITE, 0) == 0;
 }
 
 void tracked_close(struct tracked *tracked)

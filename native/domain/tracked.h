@@ -29,8 +29,8 @@ bool tracked_touch(struct tracked *tracked, uintptr_t address, int key);
 /* Copies the image back where pages were written. They stay writable. */
 void tracked_restore(const struct tracked *tracked);
 
-/* Restores, and makes the range ordinary memory again. */
-void tracked_release(struct tracked *tracked);
+/* Restores, and makes the range ordinary memory again. False with errno: it keeps its key. */
+bool tracked_release(struct tracked *tracked);
 
 /* Frees the image; the range is left alone. */
 void tracked_close(struct tracked *tracked);
