@@ -123,6 +123,63 @@ TEST(other_programs_start_as_ever)
     close_box(&box);
 }
 
+/* ---- vfork() ---- */
+
+static volatile sig_atomic_t handled;
+
+static void count(int number)
+{
+    (void)number;
+    handled = handled + 1;
+}
+
+TEST(what_a_child_of_vfork_sets_its_parent_keeps)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_domain};
+    struct sigaction action = {.sa_handler = count}, told;
+    open_box(&box);
+    CHECK_WORKS(&box);
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    pid_t child = vfork();
+    if (child == 0) { /* as subprocess does before it executes */
+        signal(SIGUSR1, SIG_DFL);
+        signal(SIGSEGV, SIG_IGN);
+        signal(SIGUSR2, SIG_IGN);
+        _exit(0);
+    }
+    CHECK_EQUAL(exit_status_of(child), 0);
+    CHECK(sigaction(SIGUSR1, NULL, &told) == 0 && told.sa_handler == count);
+    CHECK(sigaction(SIGUSR2, NULL, &told) == 0 && told.sa_handler == SIG_DFL);
+    CHECK(sigaction(SIGSEGV, NULL, &told) == 0 && told.sa_handler == SIG_DFL);
+    CHECK(raise(SIGUSR1) == 0);
+    CHECK_EQUAL(handled, 1);
+    call_and_rewind(&box);
+    close_box(&box);
+}
+
+TEST(a_child_of_vfork_handles_its_signals)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_domain};
+    struct sigaction action = {.sa_handler = count};
+    open_box(&box);
+    CHECK_WORKS(&box);
+    for (int on_stack = 0; on_stack < 2; on_stack++) {
+        action.sa_flags = on_stack ? SA_ONSTACK : 0;
+        CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+        pid_t child = vfork();
+        if (child == 0) {
+            syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1);
+            _exit(0);
+        }
+        CHECK_EQUAL(exit_status_of(child), 0);
+        CHECK_EQUAL(handled, 1 + on_stack);
+        call_and_rewind(&box);
+    }
+    close_box(&box);
+}
+
 /* ---- a thread that has never used a domain ---- */
 
 static void *fork_and_call(void *box)

@@ -5,7 +5,7 @@
 #include "domains.h"
 
 #include "../../native/domain/gate.h"
-#include "../../native/domain/thread.h"
+#include "../../native/domain/signal_stack.h"
 
 #include <signal.h>
 
@@ -89,6 +89,6 @@ TEST(the_handler_of_signals)
     open_box(&box);
     CHECK_WORKS(&box);
     const char *entry = (const char *)(uintptr_t)gate_signal_entry;
-    sweep(&box, entry, entry + 160);
+    sweep(&box, entry, gate_signal_end);
     close_box(&box);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 const struct iso_mechanism *const domains[2] = {&iso_domain, &iso_domain_view};
@@ -20,6 +21,29 @@ void need_protection_keys(void)
     if (!found) {
         skip("this CPU has no protection keys; tests/test_protection_keys.py emulates one");
     }
+}
+
+bool handlers_may_call(void)
+{
+    struct utsname kernel;
+    int major = 0, minor = 0;
+    CHECK(uname(&kernel) == 0);
+    CHECK(sscanf(kernel.release, "%d.%d", &major, &minor) == 2);
+    return major > 6 || (major == 6 && minor >= 12);
+}
+
+uint64_t signal_entry(void)
+{
+    uint64_t action[4]; /* the handler, flags, restorer, mask */
+    CHECK(syscall(SYS_rt_sigaction, SIGSEGV, NULL, action, 8) == 0);
+    return action[0];
+}
+
+stack_t signal_stack(void)
+{
+    stack_t stack;
+    CHECK(syscall(SYS_sigaltstack, NULL, &stack) == 0);
+    return stack;
 }
 
 enum { PATTERN = 1 << 20 };

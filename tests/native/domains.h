@@ -4,8 +4,20 @@
 
 #include "sandbox.h"
 
+#include <signal.h>
+
 /* Skips the test where the CPU has no protection keys. */
 void need_protection_keys(void);
+
+/* Whether this kernel keeps domains from signal stacks, so that signals' handlers may call them. */
+bool handlers_may_call(void);
+
+/* What the kernel calls for signals: the runtime's handler. */
+uint64_t signal_entry(void);
+
+/* The calling thread's signal stack, which is the kernel's business: not what the program has set.
+ */
+stack_t signal_stack(void);
 
 /* ---- memory of the caller's that nobody else may write ---- */
 

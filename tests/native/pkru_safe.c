@@ -2,7 +2,7 @@
 #include "domains.h"
 
 #include "../../native/domain/keys.h"
-#include "../../native/domain/thread.h"
+#include "../../native/domain/signal_stack.h"
 #include "../../native/pkru_safe/gate.h"
 
 #include <errno.h>

@@ -22,7 +22,9 @@
     X(hostile, call_with)                                                                          \
     X(hostile, pending_fpu_exception)                                                              \
     X(hostile, fpu_exception_flags)                                                                \
-    X(hostile, old_system_call)
+    X(hostile, old_system_call)                                                                    \
+    X(hostile, jump_with)                                                                          \
+    X(hostile, forge_frame)
 #else
 #define MACHINE_FUNCTIONS(X)
 #endif
