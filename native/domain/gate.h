@@ -135,6 +135,10 @@ _Noreturn void gate_rewind(const char *code, uint64_t caller_rsp);
 /* From a signal handler, with all rights: rt_sigreturn of the frame whose ucontext this is. */
 _Noreturn void gate_sigreturn(void *context);
 
+/* This thread's rights, outside of domains; keys.h has it for callers. */
+void gate_set_rights(uint32_t pkru);
+extern const char gate_set_rights_end[];
+
 /* What the kernel calls for a signal; it calls domain_signal. */
 void gate_signal_entry(int number, void *info, void *context);
 void gate_signal_entry_model(int number, void *info, void *context);

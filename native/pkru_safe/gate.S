@@ -106,21 +106,4 @@ pkru_safe_end:
     .set N, N + 1
     .endr
 
-/* ---- for threads that have no rights to the heap, outside of the call ----
- *
- * There is nothing to compare with. If a domain of native/domain jumps here, the system call ends in
- * SIGSYS. */
-    .globl pkru_safe_set_rights
-    .hidden pkru_safe_set_rights
-    .type pkru_safe_set_rights, @function
-pkru_safe_set_rights:
-    mov %edi, %eax
-    xor %ecx, %ecx
-    xor %edx, %edx
-    WRPKRU
-    mov $39, %eax                       /* getpid */
-    syscall
-    ret
-    .size pkru_safe_set_rights, . - pkru_safe_set_rights
-
     .section .note.GNU-stack, "", @progbits

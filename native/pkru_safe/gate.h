@@ -45,7 +45,5 @@ extern const char pkru_safe_commit[]; /* the WRPKRU on the way in */
 extern const char pkru_safe_return[]; /* the WRPKRU on the way out */
 extern const char pkru_safe_end[];
 
-/* Gives the calling thread these rights. Not for the way into a call and out of it. */
-void pkru_safe_set_rights(uint32_t rights);
 #endif
 #endif

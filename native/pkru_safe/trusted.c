@@ -131,7 +131,7 @@ uint32_t trusted_borrow(void)
 {
     uint32_t before = read_pkru();
     if ((before & pkru_safe_mask.close) != 0) {
-        pkru_safe_set_rights(before & pkru_safe_mask.keep);
+        gate_set_rights(before & pkru_safe_mask.keep);
     }
     return before;
 }
@@ -139,7 +139,7 @@ uint32_t trusted_borrow(void)
 void trusted_return(uint32_t before)
 {
     if ((before & pkru_safe_mask.close) != 0) {
-        pkru_safe_set_rights(before);
+        gate_set_rights(before);
     }
 }
 

@@ -81,6 +81,17 @@ TEST(a_gate_that_nobody_has_used)
     sweep_gate(5);
 }
 
+TEST(what_sets_rights_outside)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_domain};
+    draw_pattern();
+    open_box(&box);
+    CHECK_WORKS(&box);
+    sweep(&box, (const char *)(uintptr_t)gate_set_rights, gate_set_rights_end);
+    close_box(&box);
+}
+
 TEST(the_handler_of_signals)
 {
     need_protection_keys();
