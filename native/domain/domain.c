@@ -19,7 +19,6 @@
 static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static unsigned lock_depth;
 static struct domain domains[GATE_COUNT];
-static uint32_t keys_taken; /* a bit each */
 static bool prepared;
 
 static bool refused(struct iso_fault *fault, const char *what)
@@ -102,7 +101,7 @@ static bool prepare_process(struct iso_fault *fault)
     if (!threads_prepare(fault)) {
         return false;
     }
-    keys_taken |= signal_stack_key > 0 ? 1U << signal_stack_key : 0;
+    keys_note(signal_stack_key);
     if (!exit_known && atexit(at_exit) != 0) {
         errno = ENOMEM;
         return refused(fault, "atexit");
@@ -130,36 +129,6 @@ static bool prepare(bool model, struct iso_fault *fault)
         keys_modelled = model && (prepared || thread_area != NULL); /* else nothing has begun */
     }
     return prepared && signals_prepare(fault);
-}
-
-/* ---- keys ---- */
-
-static int take_key(struct iso_fault *fault)
-{
-    int key = key_allocate();
-    if (key < 0) {
-        refused(fault, errno == ENOSPC ? "all protection keys are taken: close a domain first"
-                                       : "pkey_alloc");
-        if (errno == ENOSPC) {
-            fault->system_errno = EAGAIN;
-        }
-        return -1;
-    }
-    keys_taken |= 1U << key;
-    return key;
-}
-
-static void return_key(int key)
-{
-    if (key > 0) {
-        keys_taken &= ~(1U << key);
-        key_free(key);
-    }
-}
-
-bool domains_have_key(int key)
-{
-    return key > 0 && key < KEY_COUNT && (keys_taken >> key & 1) != 0;
 }
 
 void domain_unbind(struct domain *domain)
@@ -232,7 +201,7 @@ static bool open_core(struct domain *domain, struct iso_fault *fault)
 static bool fill(struct domain *domain, const char *const *libraries, size_t count,
                  struct iso_fault *fault)
 {
-    int key = take_key(fault);
+    int key = keys_take(fault);
     if (key < 0) {
         return false;
     }
@@ -269,7 +238,7 @@ static void empty(struct domain *domain)
     /* After its last page is gone, so that whoever gets the key next has no memory from us; if one
      * has stayed, nobody gets it. */
     if (gone) {
-        return_key(domain->region.key);
+        keys_return(domain->region.key);
     }
     domain->in_use = false;
 }
@@ -432,7 +401,7 @@ static bool fill_data(struct iso_data *data, size_t length, struct iso_fault *fa
         errno = EINVAL;
         return refused(fault, "a data domain of this length");
     }
-    data->key = take_key(fault);
+    data->key = keys_take(fault);
     if (data->key < 0) {
         return false;
     }
@@ -455,7 +424,7 @@ static void empty_data(struct iso_data *data)
         }
     }
     if (gone) {
-        return_key(data->key);
+        keys_return(data->key);
     }
     free(data);
 }

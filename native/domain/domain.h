@@ -84,9 +84,6 @@ bool domain_discard(struct domain *domain, bool readable);
 /* The calling thread's thread ends: nothing is bound to it any more. */
 void domains_forget_thread(const struct thread *thread);
 
-/* Whether a protection key is of a domain or of a data domain. */
-bool domains_have_key(int key);
-
 /* What a domain may do with a data domain, from its next call on. */
 void domain_grant(struct domain *domain, const struct iso_data *data, enum key_rights rights);
 

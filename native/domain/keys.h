@@ -3,6 +3,7 @@
 #define DOMAIN_KEYS_H
 
 #include "gate.h"
+#include "isolation.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,5 +64,22 @@ static inline int key_protect(void *address, size_t length, int protection, int 
     /* Key -1 is none: the same system call, which then works without keys. */
     return (int)syscall(SYS_pkey_mprotect, address, length, protection, keys_modelled ? -1 : key);
 }
+
+/*
+ * The keys of domains, data domains and signal stacks. Under the lock of domain.c, but for
+ * keys_have().
+ */
+
+/* A key that is free now. -1: *fault says why; EAGAIN means that all are taken. */
+int keys_take(struct iso_fault *fault);
+
+/* After the last page under it is gone: whoever gets it next has no memory from us. */
+void keys_return(int key);
+
+/* One that was allocated otherwise; 0: none. */
+void keys_note(int key);
+
+/* Whether a key is one of them. */
+bool keys_have(int key);
 
 #endif

@@ -225,7 +225,7 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
 static bool give_rights(int number, const siginfo_t *info, const ucontext_t *context)
 {
     if (number != SIGSEGV || info->si_code != SEGV_PKUERR || frame_pkru(context) == PKRU_ALL ||
-        !domains_have_key((int)info->si_pkey)) {
+        !keys_have((int)info->si_pkey)) {
         return false;
     }
     frame_set_pkru(context, pkru_with(frame_pkru(context), (int)info->si_pkey, KEY_WRITE));
