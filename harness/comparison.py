@@ -27,7 +27,7 @@ BASELINE = "none"
 #: What each provenance means, in the order in which figures and tables show them.
 PROVENANCE = {
     "measured": "wall clock on this host",
-    "modelled": wrpkru.EXPLANATION,
+    "modelled": "timed without WRPKRU, plus its published cost as a range",
     "literature": "cited figure, from elsewhere",
     "emulated": "instructions retired on the emulated machine",
 }
@@ -47,9 +47,15 @@ _KINDS = ["baseline", "wall", "reference"]
 
 
 def explain(provenance: str) -> str:
-    """Say what a provenance is."""
+    """Say what a provenance is, in a line."""
     meaning = PROVENANCE.get(provenance)
     return f"{provenance}: {meaning}" if meaning else provenance
+
+
+def model(rows: pd.DataFrame) -> list[str]:
+    """Say what modelled rows are made of and the sources, if there are any such rows."""
+    modelled = (rows["provenance"] == "modelled").any()
+    return [f"Modelled: {wrpkru.EXPLANATION}."] if modelled else []
 
 
 def panels(rows: pd.DataFrame) -> list[tuple[Panel, pd.DataFrame]]:
@@ -149,6 +155,7 @@ def geometric_means(
 
 #: Where there is no number.
 NOTHING = "—"
+_NO_DEVIATION = 1e-9  # percent
 TIMES = "\N{MULTIPLICATION SIGN}"
 _SCALES = {
     "ns": ((1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")),
@@ -176,6 +183,8 @@ def format_ratio(value: float, digits: int = 3) -> str:
 
 def format_percent(value: float) -> str:
     """Write a percentage to two significant digits: `1.3 %`."""
+    # The mean of equal floats may differ from them in the last bit: that is no deviation.
+    value = 0.0 if abs(value) < _NO_DEVIATION else value
     return f"{_significant(value, 2)} %" if math.isfinite(value) else NOTHING
 
 

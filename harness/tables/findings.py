@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.results import Run
 
 
+_BRIEF = 2  # significant digits, where the table must be narrow
 _INTERVALS = (
     "In parentheses after a number: the least and the most that the 95 % intervals of the means "
     "allow. A verdict needs all of it on one side of the threshold."
@@ -30,6 +31,12 @@ def findings_table(run: Run) -> table.Table:
         "numbers": [finding.numbers for finding in found],
         "verdict": [finding.verdict for finding in found],
     }
+    brief = deciding.decide(run.table, digits=_BRIEF)
+    narrow = {
+        "finding": cells["finding"],
+        "numbers": [finding.numbers for finding in brief],
+        "verdict": cells["verdict"],
+    }
     used = {finding.provenance for finding in found}
     rows = run.table[run.table["provenance"].isin(used)]
     return table.Table(
@@ -42,5 +49,7 @@ def findings_table(run: Run) -> table.Table:
             *table.provenances(rows),
             *notes(run, rows.iloc[:0], ("switch", "snappy-compress"), expected=()),
         ],
+        markdown_parts=[("Verdicts", pd.DataFrame(narrow))],
+        markdown_notes=[f"Test of {finding.number}: {finding.test}" for finding in found],
         prose={"finding": 0.2, "test": 0.3, "numbers": 0.3, "verdict": 0.1},
     )

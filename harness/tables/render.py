@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 def markdown(table: Table) -> str:
     """Write a table as Markdown."""
     lines = [f"# {table.title}", ""]
-    for heading, cells in table.parts:
+    parts = table.parts if table.markdown_parts is None else table.markdown_parts
+    for heading, cells in parts:
         body = _tabulate(cells, "pipe") if len(cells) else "No result."
         lines += [f"## {heading}", "", body, ""]
-    lines += ["- " + _MARKDOWN_SPECIAL.sub(r"\\\g<0>", note) for note in table.notes]
+    notes = [*table.markdown_notes, *table.notes]
+    lines += ["- " + _MARKDOWN_SPECIAL.sub(r"\\\g<0>", note) for note in notes]
     return "\n".join([*lines, ""])
 
 

@@ -25,6 +25,8 @@ class Table:
         rows: The tidy rows that it was made from, numbers in each row's `unit`.
         notes: Sentences that go under it.
         prose: Columns of sentences, and the share of the page's width that each takes.
+        markdown_parts: What Markdown shows instead of `parts`, where those are too wide for it.
+        markdown_notes: What Markdown says before `notes`, for what those parts leave out.
     """
 
     name: str
@@ -33,13 +35,18 @@ class Table:
     rows: pd.DataFrame
     notes: Sequence[str]
     prose: Mapping[str, float] = field(default_factory=dict)
+    markdown_parts: Sequence[tuple[str, pd.DataFrame]] | None = None
+    markdown_notes: Sequence[str] = ()
 
 
 def provenances(rows: pd.DataFrame) -> Iterator[str]:
     """Say what the provenances of rows mean."""
     for provenance in dict.fromkeys(provenance for (provenance, _), _ in comparison.panels(rows)):
-        meaning = comparison.explain(provenance)
-        yield f"{meaning[0].upper()}{meaning[1:]}."
+        if provenance == "modelled":
+            yield from comparison.model(rows)
+        else:
+            meaning = comparison.explain(provenance)
+            yield f"{meaning[0].upper()}{meaning[1:]}."
 
 
 def explained(rows: pd.DataFrame) -> Iterator[str]:

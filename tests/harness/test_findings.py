@@ -48,11 +48,41 @@ def test_an_empty_run_decides_nothing_and_says_so() -> None:
 def test_a_switch_a_hundred_times_cheaper_confirms_the_first() -> None:
     found = decide(switch(10, 1000))[0]
     assert (found.verdict, found.provenance) == ("confirmed", "measured")
-    assert "100 times" in found.numbers
+    assert "sandcrust-pipe adds 100" in found.numbers
 
 
 def test_a_switch_ninety_times_cheaper_refutes_it() -> None:
     assert decide(switch(10, 900))[0].verdict == "refuted"
+
+
+def other_core(process: float, **other: Any) -> dict[str, Any]:
+    exact = {"std": 0.0, "low": 10 + process, "high": 10 + process}
+    return make_row("sandcrust-pipe-other-core", 10 + process, **exact) | other
+
+
+def test_both_placements_of_the_process_must_be_on_one_side() -> None:
+    assert decide([*switch(10, 1100), other_core(9000)])[0].verdict == "confirmed"
+    assert decide([*switch(10, 300), other_core(900)])[0].verdict == "refuted"
+
+
+def test_placements_on_both_sides_decide_nothing_and_both_are_told() -> None:
+    found = decide([*switch(10, 440), other_core(14_000)])[0]
+    assert found.verdict == "not decidable here"
+    assert "sandcrust-pipe adds 44 and sandcrust-pipe-other-core adds 1,400" in found.numbers
+    assert "on both sides of 100" in found.numbers
+
+
+def test_placements_that_differ_in_time_leave_the_decision_to_counts() -> None:
+    counts = switch(10, 1780, provenance="emulated", unit="instructions")
+    found = decide([*switch(10, 440), other_core(14_000), *counts])[0]
+    assert (found.verdict, found.provenance) == ("confirmed", "emulated")
+    assert "measured: in multiples of what mpk adds" in found.numbers
+    assert "sandcrust-pipe adds 44 and sandcrust-pipe-other-core adds 1,400" in found.numbers
+
+
+def test_a_placement_that_was_run_alone_decides() -> None:
+    rows = [row for row in switch(10, 1) if row["backend"] != "sandcrust-pipe"]
+    assert decide([*rows, other_core(9000)])[0].verdict == "confirmed"
 
 
 def test_noise_around_the_threshold_leaves_it_undecided() -> None:
@@ -130,16 +160,29 @@ def test_a_fixed_cost_that_is_drowned_by_a_few_copies_confirms_the_third() -> No
     found = decide(snappy({"none": (18, 0), "mpk-abomonation-v1": (4400, 0.3), **COPIES}))[2]
     assert found.verdict == "confirmed"
     assert "3.78 copies" in found.numbers
+    assert "fixed cost" not in found.numbers
 
 
 def test_a_cost_that_grows_as_fast_as_the_work_refutes_it() -> None:
     found = decide(snappy({"none": (18, 0), "mpk-abomonation-v1": (130, 0.3), **COPIES}))[2]
     assert found.verdict == "refuted"
+    assert "since the fixed cost is already small beside the copies" in found.numbers
+
+
+def test_the_numbers_of_the_third_are_of_the_smallest_worst_and_largest_size() -> None:
+    rows = snappy({"none": (18, 0), "mpk-abomonation-v1": (4400, 0.3), **COPIES})
+    worst = {"size": 4096, "workload": "snappy-compress", "backend": "mpk-abomonation-v1"}
+    for row in rows:
+        if all(row[key] == value for key, value in worst.items()):
+            row.update(dict.fromkeys(("mean", "low", "high"), 50_000.0))
+    numbers = decide(rows)[2].numbers
+    assert "adds 7.09 at 1 B, 33.8 at 4 KiB (the worst), 1.51 at 2 MiB" in numbers
 
 
 def test_more_than_copies_refutes_it() -> None:
     found = decide(snappy({"none": (18, 0), "mpk-abomonation-v1": (9000, 0.8), **COPIES}))[2]
     assert found.verdict == "refuted"
+    assert "fixed cost" not in found.numbers
 
 
 def test_without_the_cost_of_a_copy_it_is_not_decided() -> None:
@@ -210,3 +253,23 @@ def test_the_table_has_a_row_a_finding_with_test_numbers_and_verdict() -> None:
     text = tables.latex(table)
     assert r"\raggedright" in text
     assert "p{0.30\\textwidth}" in text
+
+
+def test_in_markdown_tests_are_notes_and_numbers_short_while_csv_keeps_them() -> None:
+    rows = [*switch(10, 1234.5), make_row("sandcrust-fork", 9e5)]
+    table = tables.findings_table(make_run(rows))
+    text = tables.markdown(table)
+    (head,) = (line for line in text.splitlines() if line.startswith("| finding"))
+    assert [name.strip() for name in head.strip("|").split("|")] == [
+        "finding", "numbers", "verdict",
+    ]  # fmt: skip
+    assert "sandcrust-pipe adds 120 " in text
+    assert "- Test of 1: What sandcrust-pipe adds" in text
+    assert "sandcrust-pipe adds 123" in tables.csv(table)
+    assert "sandcrust-pipe adds 123" in tables.latex(table)
+
+
+@given(st.floats(1, 1e6), st.integers(1, 6))
+def test_rounding_is_to_half_a_unit_of_the_last_digit(value: float, digits: int) -> None:
+    text = Interval(value, value, value).text(digits)
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.5001 * 10 ** (1 - digits))
