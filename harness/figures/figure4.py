@@ -40,7 +40,8 @@ def draw(run: Run, content: str) -> Figure:
             quoted=literature.counts(()),
             notes=[
                 _LABELS,
-                *tables.notes(run, shown, tables.FIGURE_3, expected=backends),
+                *tables.figure4_left_out(run, content),
+                " ".join(tables.notes(run, shown, tables.FIGURE_3, expected=backends)),
             ],
         )
     )

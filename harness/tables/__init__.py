@@ -13,6 +13,7 @@ from harness.tables.against_size import (
     figure3_tables,
     figure4_backends,
     figure4_label,
+    figure4_left_out,
     figure4_rows,
     figure4_tables,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "figure3_tables",
     "figure4_backends",
     "figure4_label",
+    "figure4_left_out",
     "figure4_rows",
     "figure4_tables",
     "findings_table",

@@ -30,12 +30,29 @@ def figure4_rows(run: Run) -> pd.DataFrame:
     """Pick what Figure 4 shows: the two abomonation codecs at every level that was measured.
 
     Returns:
-        Rows of the tidy table; none if the run has one level only, which is Figure 3's.
+        Rows of the tidy table, without panels of one level only: there is nothing to compare in
+        them, and Figure 3 shows the usual level.
     """
+    mine, levels = _by_level(run)
+    return mine[levels > 1]
+
+
+def figure4_left_out(run: Run, content: str) -> list[str]:
+    """Say which provenances of a content Figure 4 leaves out, for the notes."""
+    mine, levels = _by_level(run)
+    left = mine[(levels == 1) & (mine["content"] == content)]
+    provenances = [provenance for (provenance, _), _ in comparison.panels(left)]
+    listed = ", ".join(dict.fromkeys(provenances))
+    return [f"Not shown, having one level of optimisation only: {listed}."] if listed else []
+
+
+def _by_level(run: Run) -> tuple[pd.DataFrame, pd.Series[int]]:
+    """Return all rows of Figure 4's codecs, and how many levels the panel of each has."""
     rows = run.table[run.table["workload"].isin(FIGURE_3)]
     mine = rows[rows["backend"].isin(figure4_backends())]
-    levels = {comparison.optimisation(backend)[1] for backend in mine["backend"]}
-    return mine if levels - {comparison.OPTIMISATION} else mine.iloc[:0]
+    levels = mine["backend"].map(lambda backend: comparison.optimisation(backend)[1])
+    panel = [mine[name] for name in ("content", "provenance", "unit")]
+    return mine, levels.groupby(panel).transform("nunique")
 
 
 def figure4_label(backend: str) -> str:
@@ -75,7 +92,8 @@ def _tables(run: Run, rows: pd.DataFrame, figure: _Figure) -> list[table.Table]:
     # Ratios are to a baseline that is not among the rows of Figure 4.
     related = run.table[run.table["workload"].isin(FIGURE_3)]
     rated = comparison.with_ratios(related)
-    rated = rated[rated["backend"].isin(rows["backend"])]
+    shown = ["backend", "content", "provenance", "unit"]
+    rated = rated.merge(rows[shown].drop_duplicates(), on=shown)
     return [
         _size_table(run, group, panel, figure)
         for workload in FIGURE_3

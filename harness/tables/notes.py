@@ -52,7 +52,7 @@ def notes(
         lines.append("Modelled: the interval spans the range of the published cost as well.")
     if (rows["level"] == "python").any():
         lines.append("Python level: timed from Python, the binding's cost included.")
-    lines += _missing(run, rows, expected)
+    lines += _missing(run, rows, workloads, expected)
     lines += _failed(run, workloads)
     noisy = rows[rows["std"] > _NOISY * rows["mean"]]
     if len(noisy):
@@ -99,15 +99,24 @@ def _count(low: int, high: int, noun: str) -> str:
     return f"{low} {plural}" if low == high else f"{low}–{high} {plural}"
 
 
-def _missing(run: Run, rows: pd.DataFrame, expected: Collection[str] | None) -> Iterator[str]:
+def _missing(
+    run: Run, rows: pd.DataFrame, workloads: Collection[str], expected: Collection[str] | None
+) -> Iterator[str]:
     by_reason: dict[str, list[str]] = defaultdict(list)
     for missing in run.unavailable:
         by_reason[_one_line(missing.reason)].append(missing.backend)
     for reason, backends in by_reason.items():
         yield f"Not available: {', '.join(backends)}: {reason}."
+    inapplicable = [missing for missing in run.inapplicable if missing.workload in workloads]
+    by_work: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for missing in inapplicable:
+        by_work[missing.workload, _one_line(missing.reason)].append(missing.backend)
+    for (workload, reason), backends in by_work.items():
+        yield f"Not on {workload}: {', '.join(backends)}: {reason}."
     # A reference runs only what it is a reference for.
     references = run.table.loc[run.table["kind"] == "reference", "backend"]
-    explained = {missing.backend for missing in run.unavailable} | set(references)
+    explained = {missing.backend for missing in (*run.unavailable, *inapplicable)}
+    explained |= set(references)
     run_here = run.table[run.table["provenance"].isin(comparison.RUN_HERE)]
     usual = set(comparison.usual_optimisation(run_here)["backend"])
     known = (usual if expected is None else set(expected)) - explained

@@ -54,7 +54,7 @@ def sized_rows(
 def make_run(rows: list[dict[str, Any]], **other: Any) -> Any:
     facts = {
         "id": "r1", "host": {"cpu": "Some CPU @ 2 GHz"}, "unavailable": (), "failures": (),
-        "warnings": (), "preset": "quick", "finished": True,
+        "warnings": (), "preset": "quick", "finished": True, "inapplicable": (),
     }  # fmt: skip
     return SimpleNamespace(
         table=pd.DataFrame(rows, columns=list(make_row("none", 1))), **(facts | other)

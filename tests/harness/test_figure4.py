@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from legible import assert_legible, prose, texts
-from made_up_runs import WALLS, whole_run
+from made_up_runs import WALLS, sized_rows, whole_run
 
+from harness import paper, tables
 from harness.figures import figure2, figure3, figure4
 
 
@@ -37,6 +38,25 @@ def test_one_level_makes_no_figure_4_and_other_levels_are_in_no_other_figure() -
         assert "-O0" not in prose(figure)
         assert "mpk-abomonation-v2" in prose(figure)
         assert_legible(figure)
+
+
+def test_a_provenance_of_one_level_is_left_out_everywhere_and_the_figure_says_so() -> None:
+    one_level = [
+        row
+        for codec in ("mpk-abomonation-v1", "mpk-abomonation-v2")
+        for row in sized_rows(codec, 90, provenance="modelled")
+    ]
+    run = whole_run(more=one_level)
+    figure = figure4.draw(run, "random")
+    assert len(figure.axes) == 2
+    assert "Not shown, having one level of optimisation only: modelled." in prose(figure)
+    assert {table.rows["provenance"].unique().item() for table in tables.figure4_tables(run)} == {
+        "emulated"
+    }
+    assert {part.data for part in paper.parts(run) if "Figure 4" in part.number} == {
+        "backends: 8 emulated"
+    }
+    assert "Not shown" not in prose(figure4.draw(whole_run(), "random"))
 
 
 def test_a_level_that_is_missing_is_named() -> None:

@@ -61,6 +61,12 @@ def test_a_quantity_has_three_significant_digits_and_its_unit(
     assert comparison.format_quantity(value, unit) == text
 
 
+def test_a_deviation_that_is_a_rounding_error_is_written_as_none() -> None:
+    assert comparison.format_percent(1.5e-14) == "0 %"
+    assert comparison.format_percent(0.0154) == "0.015 %"
+    assert comparison.format_percent(math.nan) == comparison.NOTHING
+
+
 @given(st.floats(1e-3, 1e13), st.sampled_from(["ns", "instructions"]))
 def test_a_written_quantity_reads_back_to_half_a_unit_of_its_third_digit(
     value: float, unit: str
@@ -180,6 +186,21 @@ def test_notes_list_what_is_missing_and_why() -> None:
     assert "Host: Some CPU @ 2 GHz. Run: r1 (preset quick, not finished)." in notes
     assert "Measured (ns): means of 60 values from 20 processes each." in notes
     assert not any("refused" in note for note in notes)
+
+
+def test_backends_that_a_workload_does_not_run_on_are_named_under_that_workload_only() -> None:
+    claims = "it claims no recovery"
+    refused = [
+        SimpleNamespace(backend=name, reason=reason, remedy="", workload="switch")
+        for name, reason in (("acme", claims), ("odd", "it is odd"), ("mpk-nosud", claims))
+    ]
+    rows = [make_row("none", 2), *sized_rows("none", 0), *sized_rows("acme", 0)]
+    run = make_run(rows, inapplicable=refused)
+    notes = tables.figure2_table(run).notes
+    assert f"Not on switch: acme, mpk-nosud: {claims}." in notes
+    assert "Not on switch: odd: it is odd." in notes
+    assert not any(note.startswith("No measured result") for note in notes)
+    assert not any("claims" in note for table in tables.figure3_tables(run) for note in table.notes)
 
 
 def test_many_failures_of_one_kind_take_one_note_that_counts_them() -> None:
