@@ -73,7 +73,7 @@ def _draw(plot: Plot) -> Figure:
     panels = comparison.panels(shown)
 
     inner = style.PAGE - 2 * style.MARGIN
-    notes = [*style.undrawable(plot.rows), *plot.notes]
+    notes = [*comparison.model(shown), *style.undrawable(plot.rows), *plot.notes]
     lines = [line for note in notes for line in style.wrap(note, inner)]
     means = [style.wrap(_means_note(group), inner) for _, group in panels]
     legends = [_lines_legend(plot, panel, group) for panel, group in panels]

@@ -1,6 +1,7 @@
 """Figure 2: the latency of one call of an empty foreign function, a bar a backend.
 
-A panel for each provenance and unit, one above the other; times share their scale.
+A panel for each provenance and unit. Panels of one unit stand one above the other on one axis;
+times and counts of instructions, if there are both, side by side.
 """
 
 from __future__ import annotations
@@ -52,6 +53,23 @@ class _Bar:
 
 
 @dataclass(frozen=True)
+class _Column:
+    """Panels of one unit."""
+
+    unit: str
+    panels: Mapping[str, Sequence[_Bar]]  # by provenance
+
+    @property
+    def bars(self) -> list[_Bar]:
+        return [bar for bars in self.panels.values() for bar in bars]
+
+    @property
+    def height(self) -> float:
+        """Inches."""
+        return sum(bar.height for bar in self.bars) + len(self.panels) * _HEADING + _AXIS
+
+
+@dataclass(frozen=True)
 class _Scale:
     start: float
     end: float
@@ -73,47 +91,69 @@ def _draw(run: Run) -> Figure:
         quoted = literature.counts(tables.FIGURE_2)
         rows = pd.concat([rows, comparison.with_ratios(quoted)], ignore_index=True)
     shown = style.drawable(rows)
-    panels = {panel: _bars(group, panel) for panel, group in comparison.panels(shown)}
-    names = max(
-        (style.text_width(line) for bars in panels.values() for b in bars for line in b.name),
-        default=0.0,
-    )
-    left = style.MARGIN + names + 0.06
-    width = style.COLUMN - left - style.MARGIN
+    columns = _columns(shown)
+    page = style.PAGE if len(columns) > 1 else style.COLUMN
 
-    inner = style.COLUMN - 2 * style.MARGIN
+    inner = page - 2 * style.MARGIN
     title = style.wrap("Latency of one call of an empty foreign function", inner)
-    empty = "" if panels else f"No result of {' or '.join(tables.FIGURE_2)} in this run."
+    empty = "" if columns else f"No result of {' or '.join(tables.FIGURE_2)} in this run."
     notes = [
         *_explained(shown),
+        *comparison.model(shown),
         *literature.sources(shown),
         *style.undrawable(rows),
-        *tables.notes(run, shown, tables.FIGURE_2),
+        " ".join(tables.notes(run, shown, tables.FIGURE_2)),
     ]
     lines = [line for note in notes for line in style.wrap(note, inner)]
-    legends = [style.Legend(_families(shown, run), style.COLUMN)]
-    legends += [
-        style.Legend([style.provenance_patch(str(p)) for p in _provenances(shown)], style.COLUMN)
-    ]
+    legends = [style.Legend(_families(shown, run), page)]
+    legends += [style.Legend([style.provenance_patch(str(p)) for p in _provenances(shown)], page)]
 
     top = style.MARGIN + style.LINE * len(title)
-    heights = [sum(bar.height for bar in bars) for bars in panels.values()]
-    body = sum(heights) + len(heights) * (_HEADING + _AXIS) if panels else 2 * style.LINE
+    body = max((column.height for column in columns), default=2 * style.LINE)
     below = sum(legend.height for legend in legends) + style.LINE * len(lines) + 2 * style.MARGIN
-    figure = Figure(figsize=(style.COLUMN, top + body + below))
+    figure = Figure(figsize=(page, top + body + below))
     style.write_lines(figure, title, style.MARGIN, weight="bold")
     style.write_lines(figure, [empty], top + style.LINE / 2)
-    for (panel, bars), height in zip(panels.items(), heights, strict=True):
-        axes = style.add_axes(figure, left, top + _HEADING, width, height)
-        same = [bar for (_, unit), bars in panels.items() if unit == panel[1] for bar in bars]
-        _draw_panel(axes, panel, bars, _scale(same, panel[1], width), style.colours(run.table))
-        top += _HEADING + height + _AXIS
-    top = style.MARGIN + style.LINE * len(title) + body
+    width = page / max(len(columns), 1)
+    for number, column in enumerate(columns):
+        _draw_column(figure, (number * width, top), width, column, style.colours(run.table))
+    top += body
     for legend in legends:
         legend.draw(figure, top)
         top += legend.height
     style.write_lines(figure, lines, top + style.MARGIN, color="0.25")
     return figure
+
+
+def _columns(rows: pd.DataFrame) -> list[_Column]:
+    by_unit: dict[str, dict[str, list[_Bar]]] = defaultdict(dict)
+    for (provenance, unit), group in comparison.panels(rows):
+        by_unit[unit][provenance] = _bars(group, (provenance, unit))
+    return [_Column(unit, panels) for unit, panels in by_unit.items()]
+
+
+def _draw_column(
+    figure: Figure,
+    corner: tuple[float, float],
+    width: float,
+    column: _Column,
+    colours: Mapping[str, str],
+) -> None:
+    """Draw panels one above the other, whose axis is under the last."""
+    names = max(style.text_width(line) for bar in column.bars for line in bar.name)
+    left, top = corner[0] + style.MARGIN + names + 0.06, corner[1]
+    inner = width - names - 0.06 - 2 * style.MARGIN
+    scale = _scale(column.bars, column.unit, inner)
+    last = list(column.panels)[-1]
+    for provenance, bars in column.panels.items():
+        height = sum(bar.height for bar in bars)
+        axes = style.add_axes(figure, left, top + _HEADING, inner, height)
+        _draw_panel(axes, (provenance, column.unit), bars, scale, colours)
+        if provenance != last:
+            axes.set_xlabel("")
+            axes.tick_params(axis="x", which="both", length=0, labelbottom=False)
+            axes.spines["bottom"].set_visible(False)
+        top += _HEADING + height
 
 
 def _bars(rows: pd.DataFrame, panel: comparison.Panel) -> list[_Bar]:

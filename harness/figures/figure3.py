@@ -35,7 +35,7 @@ def draw(run: Run, content: str) -> Figure:
             quoted=quoted,
             notes=[
                 *(literature.sources(quoted) if beside else ()),
-                *tables.notes(run, shown, tables.FIGURE_3),
+                " ".join(tables.notes(run, shown, tables.FIGURE_3)),
             ],
         )
     )

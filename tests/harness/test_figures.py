@@ -25,7 +25,7 @@ from made_up_runs import (
 )
 from scipy import stats
 
-from harness import comparison, figures
+from harness import comparison, figures, wrpkru
 from harness.figures import figure2, figure3, style
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def test_latency_is_on_a_logarithmic_axis_where_each_bar_ends_at_its_mean() -> N
 
 
 def test_ticks_of_latency_are_powers_of_ten_with_units() -> None:
-    axes, *_ = figure2.draw(make_run([make_row("none", 2.4), make_row("acme", 450e3)])).axes
+    *_, axes = figure2.draw(make_run([make_row("none", 2.4), make_row("acme", 450e3)])).axes
     ticks = dict(
         zip(axes.get_xticks(), (t.get_text() for t in axes.get_xticklabels()), strict=True)
     )
@@ -132,6 +132,32 @@ def test_units_and_provenances_have_panels_of_their_own() -> None:
     assert_legible(figure)
 
 
+def test_times_and_counts_stand_side_by_side_on_an_axis_each_on_a_page() -> None:
+    figure = figure2.draw(make_run([*reality(), make_row("mpk", 40, provenance="modelled")]))
+    width, height = figure.get_size_inches()
+    assert width == style.PAGE
+    assert height < 6.5
+    counted = {axes: "instructions" in axes.get_title("left") for axes in figure.axes}
+    for of_counts in (False, True):
+        column = [axes for axes in figure.axes if counted[axes] == of_counts]
+        assert len({axes.get_xlim() for axes in column}) == 1
+        assert len({axes.get_position().x0 for axes in column}) == 1
+        labelled = [axes for axes in column if axes.get_xlabel()]
+        assert labelled == column[-1:]
+    ends = [max(axes.get_position().x1 for axes in figure.axes if not counted[axes])]
+    starts = [min(axes.get_position().x0 for axes in figure.axes if counted[axes])]
+    assert ends < starts
+    assert_legible(figure)
+
+
+def test_what_modelled_numbers_are_made_of_is_told_once_under_the_figure() -> None:
+    rows = [make_row("none", 2.4), make_row("mpk", 40, provenance="modelled")]
+    rows += sized_rows("none", 0) + sized_rows("mpk", 40, provenance="modelled")
+    for figure in (figure2.draw(make_run(rows)), figure3.draw(make_run(rows), "random")):
+        assert prose(figure).count(f"Modelled: {wrpkru.EXPLANATION}.") == 1
+        assert prose(figure).count("timed without WRPKRU") == 1
+
+
 def test_provenance_is_marked_on_bars_and_explained() -> None:
     rows = [make_row(name, 9, provenance=name) for name in ("measured", "modelled", "literature")]
     figure = figure2.draw(make_run([*rows, make_row("emulated", 9, **EMULATED)]))
@@ -185,10 +211,13 @@ def test_a_mean_without_logarithm_is_named_instead_of_drawn() -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.floats(0.02, 5e9), min_size=1, max_size=30), st.booleans())
-def test_figure_2_is_legible_whatever_the_numbers(means: list[float], long: bool) -> None:
+@given(st.lists(st.floats(0.02, 5e9), min_size=1, max_size=30), st.booleans(), st.booleans())
+def test_figure_2_is_legible_whatever_the_numbers(
+    means: list[float], long: bool, counted: bool
+) -> None:
     name = "wall-of-a-vendor-with-much-to-say" if long else "w"
     rows = [make_row(f"{name}-{number}", mean) for number, mean in enumerate(means)]
+    rows += [make_row(f"{name}-c{n}", mean, **EMULATED) for n, mean in enumerate(means) if counted]
     assert_legible(figure2.draw(make_run([make_row("none", 2.4), *rows])))
 
 
