@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 from backends import native, protection_keys, registry
 from backends.contract import ForeignFunction
 
-NAMES = ("mpk", "mpk-view", "mpk-nosud")
+NAMES = ("mpk", "mpk-view", "mpk-nosud", "mpk-bincode-v1", "mpk-abomonation-v2")
 GATE_H = Path(__file__).parents[2] / "native" / "domain" / "gate.h"
 WRPKRU = b"\x0f\x01\xef"
 
@@ -49,8 +49,7 @@ import snappy
 from backends import registry
 from harness import workloads
 
-compress = workloads.find("snappy-compress").function()
-uncompress = workloads.find("snappy-uncompress").function()
+compress, uncompress, _ = workloads.find("snappy-compress").functions()
 for size in (0, 1, 65536, 3_000_000):
     data = bytes(range(251)) * (size // 251 + 1)
     data = data[:size]
