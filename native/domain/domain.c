@@ -80,11 +80,11 @@ static void in_child(void)
         if (!domain->in_use || domain->gate == NULL) {
             continue;
         }
-        if (domain->gate->caller_rsp != 0 && domain->thread == thread_self) {
-            continue; /* a signal's handler forks in the middle of a call, which goes on in both */
+        if (domain->thread != thread_self) { /* else: a handler may have interrupted a call of its,
+                                              * begun or about to, which goes on in both */
+            domain_unbind(domain);
+            abandon(domain);
         }
-        domain_unbind(domain);
-        abandon(domain);
     }
     threads_after_fork();
     dispositions_after_fork();

@@ -267,7 +267,10 @@ bool thread_set_deadline(struct thread *thread, uint64_t nanoseconds, struct iso
         uint64_t now = now_ns();
         thread->deadline_ns = nanoseconds < UINT64_MAX - now ? now + nanoseconds : UINT64_MAX;
     }
-    return set_timer(thread, nanoseconds) || refused(fault, "timer_settime");
+    /* A handler that has forked in between leaves the child with its parent's timer. */
+    return set_timer(thread, nanoseconds) ||
+           (errno == EINVAL && create_timer(thread) && set_timer(thread, nanoseconds)) ||
+           refused(fault, "timer_settime");
 }
 
 void thread_repeat_deadline(struct thread *thread)

@@ -252,3 +252,43 @@ TEST(a_call_goes_on_in_both_when_a_handler_forks)
     }
     close_box(&box);
 }
+
+#ifndef __SANITIZE_ADDRESS__ /* whose fork() is too long for each step */
+static volatile bool is_child;
+static volatile int steps;
+
+static void fork_at_a_step(int number)
+{
+    (void)number;
+    if (is_child) {
+        return;
+    }
+    pid_t child = fork();
+    is_child = child == 0;
+    if (child > 0) {
+        CHECK_EQUAL(exit_status_of(child), 0);
+        steps++;
+    }
+}
+
+/* What steps is a trap: inside the domain it is a violation, in all of the processes. */
+TEST(a_handler_may_fork_between_any_two_instructions_of_a_call)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_domain};
+    struct sigaction action = {.sa_handler = fork_at_a_step};
+    open_box(&box);
+    call_and_rewind(&box);
+    CHECK(sigaction(SIGTRAP, &action, NULL) == 0);
+    __asm__ volatile("pushfq\n orq $0x100, (%%rsp)\n popfq" : : : "memory", "cc");
+    struct answer answer = call(&box, benign_reverse, "abc", 3);
+    __asm__ volatile("pushfq\n andq $~0x100, (%%rsp)\n popfq" : : : "memory", "cc");
+    CHECK_EQUAL(answer.status, ISO_VIOLATION);
+    call_and_rewind(&box);
+    if (is_child) {
+        _exit(0);
+    }
+    CHECK(steps > 20);
+    close_box(&box);
+}
+#endif
