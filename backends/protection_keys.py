@@ -18,7 +18,8 @@ def availability() -> Availability:
     if not _has_protection_keys():
         return Availability.no(
             "the CPU has no protection keys, or they are hidden from this machine",
-            "`isobench run` measures it in the emulated machine; by hand: isobench emulate",
+            "`isobench run` measures it in the emulated machine; what uses it runs there by: "
+            "isobench emulate -- COMMAND",
             emulated=True,
         )
     return Availability.yes()

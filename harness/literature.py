@@ -142,9 +142,9 @@ def _counterpart(backend: str, mechanism: str, workload: str) -> tuple[str, str]
     if mechanism != "mpk":
         return "", ""
     if workload in ("malloc", "rewind"):
-        return "sdrad", ""
-    if workload in ("switch", "png-decode"):  # no argument crosses, or one codec is quoted
-        return "sdrad-ffi", ""
+        return ("sdrad", "") if backend == "mpk" else ("", "")
+    if workload in ("switch", "png-decode"):  # the artifact's codec, and what takes its place here
+        return ("sdrad-ffi", "") if backend in ("mpk", "mpk-abomonation-v1") else ("", "")
     codec = backend.removeprefix("mpk-")
     return ("sdrad-ffi", codec) if "-v" in codec else ("", "")
 

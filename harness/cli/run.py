@@ -156,7 +156,7 @@ def _summarise(run: Run, console: Console) -> None:
     if figure2.rows.empty:
         return
     summary = Table(title="An empty call", title_justify="left")
-    columns = [cells.columns[0], "quantity", "mean", "95 % low", "95 % high", cells.columns[-3]]
+    columns = [cells.columns[0], "provenance", "mean", "95 % low", "95 % high", cells.columns[-3]]
     for column in columns:
         summary.add_column(column, justify="left" if column in columns[:2] else "right")
     for row in cells[columns].itertuples(index=False):
