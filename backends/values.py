@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -164,18 +165,26 @@ class Elements:
             raise type(error)(f"{name}: {error}") from None
         return bytes(self._ffi.buffer(array))
 
+    def _is_of_our_kind(self, form: str) -> bool:
+        """Say whether items of a memoryview's format are numbers as C has them here."""
+        if self.ctype.kind != "primitive":
+            return True
+        codes = "fd" if self.ctype.cname in _FLOATS else "?bBhHiIlLqQnN"
+        order, code = (form[0], form[1:]) if form[:1] in tuple("@=<>!") else ("@", form)
+        swapped = order in (">", "!") if sys.byteorder == "little" else order == "<"
+        return code in tuple(codes) and (not swapped or self.size == 1)
+
     def _view(self, name: str, value: Any) -> bytes | memoryview:
         try:
             view = memoryview(value)
         except TypeError:
             raise TypeError(f"{name} is a bytes-like object, not {value!r}") from None
-        if not self.is_bytes and view.format not in ("B", "b", "c"):
-            # An array of other numbers would be read as nonsense.
-            floats = self.ctype.cname in _FLOATS
-            if view.itemsize != self.size or (view.format in ("f", "d")) != floats:
-                raise TypeError(
-                    f"{name} is of {self.ctype.cname}, not of items of format {view.format!r}"
-                )
+        # An array of other numbers would be read as nonsense.
+        ours = view.itemsize == self.size and self._is_of_our_kind(view.format)
+        if not self.is_bytes and view.format not in ("B", "b", "c") and not ours:
+            raise TypeError(
+                f"{name} is of {self.ctype.cname}, not of items of format {view.format!r}"
+            )
         if view.nbytes % self.size != 0:
             raise ValueError(
                 f"{name} has {view.nbytes} bytes, which is no multiple of {self.size}, the size "

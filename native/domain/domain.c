@@ -373,6 +373,7 @@ bool domain_discard(struct domain *domain, bool readable)
         tracked_restore(&domain->libraries->data[i]);
     }
     reset_core(domain);
+    domain->discards++;
     return true;
 }
 
@@ -420,6 +421,9 @@ static void empty_data(struct iso_data *data)
     bool gone = data->memory == NULL || munmap(data->memory, data->length) == 0;
     for (unsigned i = 0; i < GATE_COUNT && data->key > 0; i++) {
         if (domains[i].in_use) { /* whoever gets the key next did not grant this */
+            const struct gate *gate = domains[i].gate;
+            bool granted = (gate->pkru >> 2 * data->key & 3) != KEY_NOTHING;
+            gone = gone && !(granted && gate->caller_rsp != 0); /* it still has the right */
             domain_grant(&domains[i], data, KEY_NOTHING);
         }
     }

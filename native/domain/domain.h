@@ -50,6 +50,7 @@ struct domain {
     struct tracked tls;
     uint64_t fs;             /* 0: the calling thread's */
     void *retired;           /* a result that the next call frees */
+    uint64_t discards;       /* so far: results from before one are not the heap's any more */
     struct iso_audit *audit; /* where outside writes are noted and let through; NULL: refused */
     unsigned number;         /* of its gate, and modulo GATE_COUNT of its slot */
     bool allow_syscalls;

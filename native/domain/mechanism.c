@@ -37,11 +37,9 @@ static enum iso_status serialised_open(const struct iso_options *options,
 
 static bool keep_view(struct iso_sandbox *sandbox, uint8_t *data, bool stale);
 
-static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox,
-                                                     struct iso_fault *fault)
+/* The caller may go on reading them, though not what they were. */
+static __attribute__((cold)) void make_views_stale(struct iso_sandbox *sandbox)
 {
-    /* The caller may go on reading them, though not what they were. */
-    bool has_views = sandbox->view_count != 0 || sandbox->view != NULL;
     for (size_t i = 0; i < sandbox->view_count; i++) {
         sandbox->views[i].stale = true;
     }
@@ -49,6 +47,25 @@ static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox
         keep_view(sandbox, sandbox->view, true); /* else: forgotten, which is as good */
         sandbox->view = NULL;
     }
+}
+
+/* Binding discards what a call has left that never returned. */
+static __attribute__((cold)) enum iso_status bind(struct iso_sandbox *sandbox,
+                                                  struct iso_fault *fault)
+{
+    enum iso_status status = domain_bind(sandbox->domain, fault);
+    if (sandbox->discards != sandbox->domain->discards) {
+        make_views_stale(sandbox);
+        sandbox->discards = sandbox->domain->discards;
+    }
+    return status;
+}
+
+static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox,
+                                                     struct iso_fault *fault)
+{
+    bool has_views = sandbox->view_count != 0 || sandbox->view != NULL;
+    make_views_stale(sandbox);
     if (!sandbox->respawn) {
         sandbox->dead = true;
         domain_unbind(sandbox->domain); /* so that the next call looks */
@@ -60,6 +77,7 @@ static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox
         fault->what = "discarding a domain's memory";
         return ISO_SYSTEM_ERROR;
     }
+    sandbox->discards = sandbox->domain->discards;
     return ISO_VIOLATION;
 }
 
@@ -89,12 +107,13 @@ static __attribute__((cold, noinline)) void free_retired(struct iso_sandbox *san
 {
     struct domain *domain = sandbox->domain;
     struct iso_fault ignored;
-    if (!domain_is_ready(domain) && domain_bind(domain, &ignored) != ISO_OK) {
+    if (!domain_is_ready(domain) && bind(sandbox, &ignored) != ISO_OK) {
         return; /* it stays allocated until the next discard */
     }
     domain->core->retired = domain->retired;
     domain->retired = NULL;
-    if (domain_enter(domain, NULL, 0, domain->core, 0, domain_invoke) != 0) {
+    if (domain->core->retired != NULL &&
+        domain_enter(domain, NULL, 0, domain->core, 0, domain_invoke) != 0) {
         discard(sandbox, &ignored);
     }
 }
@@ -103,7 +122,11 @@ static __attribute__((cold, noinline)) void free_retired(struct iso_sandbox *san
 static inline __attribute__((always_inline)) void retire(struct iso_sandbox *sandbox, void *block)
 {
     if (__builtin_expect(sandbox->domain->retired != NULL, 0)) {
+        uint64_t before = sandbox->domain->discards;
         free_retired(sandbox);
+        if (sandbox->domain->discards != before) {
+            return; /* the block went with the other */
+        }
     }
     sandbox->domain->retired = block;
 }
@@ -189,6 +212,10 @@ static inline __attribute__((always_inline)) enum iso_status no_memory(struct is
 static enum iso_status take_serialised(struct iso_sandbox *sandbox, uint8_t *data, size_t length,
                                        struct iso_reply *reply)
 {
+    enum { HEAD_MAX = 32 }; /* bytes that a codec puts before a byte vector's content, at most */
+    if (length > HEAD_MAX && length - HEAD_MAX > sandbox->max_output_length) {
+        return malformed(sandbox, "the result is longer than allowed", reply);
+    }
     enum codec_status status = deserialise_output(sandbox->codec, data, length, &reply->output);
     if (status == CODEC_OK && reply->output.length <= sandbox->max_output_length) {
         retire(sandbox, data);
@@ -305,7 +332,7 @@ static __attribute__((noinline)) enum iso_status call_prepared(struct iso_sandbo
     }
     struct domain *domain = sandbox->domain;
     if (!domain_is_ready(domain)) {
-        enum iso_status status = domain_bind(domain, &reply->fault);
+        enum iso_status status = bind(sandbox, &reply->fault);
         if (status != ISO_OK) {
             return status;
         }
@@ -313,12 +340,13 @@ static __attribute__((noinline)) enum iso_status call_prepared(struct iso_sandbo
     if (request->timeout_ns == 0) {
         return call_ready(sandbox, request, reply, delivery);
     }
-    if (!thread_set_deadline(domain->thread, request->timeout_ns, &reply->fault)) {
+    struct thread *thread = domain->thread; /* a discard may unbind */
+    if (!thread_set_deadline(thread, request->timeout_ns, &reply->fault)) {
         return ISO_SYSTEM_ERROR;
     }
     enum iso_status status = call_ready(sandbox, request, reply, delivery);
     struct iso_fault ignored; /* the timer may run out: outside of a call nobody listens */
-    thread_set_deadline(domain->thread, 0, &ignored);
+    thread_set_deadline(thread, 0, &ignored);
     return status;
 }
 

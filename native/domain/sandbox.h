@@ -30,6 +30,7 @@ struct iso_sandbox {
     struct view *views; /* the others */
     size_t view_count;
     size_t view_room;
+    uint64_t discards; /* of the domain's, those that the views know of */
     size_t function_count;
     void *functions[];
 };

@@ -262,13 +262,24 @@ static void collect(struct call *call, uint64_t result)
     call->reply_length = (size_t)(end - (uint8_t *)reply);
 }
 
-static int append_string(struct call *call, uint64_t result)
+/* A string that was returned, which may lie in a buffer that is about to move. */
+static int copy_string(const struct call *call, uint64_t result, char **copy, size_t *length)
 {
     const char *string = (const char *)(uintptr_t)result;
     if (call->header.string_limit == 0 || string == NULL) {
         return 0;
     }
-    size_t length = strnlen(string, call->header.string_limit);
+    *length = strnlen(string, call->header.string_limit);
+    *copy = malloc(*length + 1);
+    if (*copy == NULL) {
+        return NO_MEMORY;
+    }
+    memcpy(*copy, string, *length);
+    return 0;
+}
+
+static int append(struct call *call, const char *string, size_t length)
+{
     if (length == 0) {
         return 0;
     }
@@ -296,10 +307,16 @@ static int run(const uint8_t *frame, size_t length, struct iso_bytes *output)
     if (code == 0) {
         code = invoke(&call, &result);
     }
+    char *string = NULL;
+    size_t string_length = 0;
+    if (code == 0) {
+        code = copy_string(&call, result, &string, &string_length);
+    }
     if (code == 0) {
         collect(&call, result);
-        code = append_string(&call, result);
+        code = append(&call, string, string_length);
     }
+    free(string);
     if (code != 0) {
         free(call.reply);
         return code;

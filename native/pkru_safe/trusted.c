@@ -188,9 +188,11 @@ enum iso_status iso_trusted_open(size_t length, struct iso_trusted **heap, struc
 
 void iso_trusted_close(struct iso_trusted *heap)
 {
-    munmap(heap->memory, heap->length);
+    bool gone = munmap(heap->memory, heap->length) == 0;
     free(heap);
-    trusted_release(); /* after its last page is gone: whoever gets the key next has none of ours */
+    if (gone) { /* else the key stays taken: whoever got it next would have our pages, too */
+        trusted_release();
+    }
 }
 
 static bool is_within(const struct iso_trusted *heap, size_t offset, size_t length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import math
 import struct
 from typing import TYPE_CHECKING
@@ -217,7 +218,9 @@ def test_arrays_of_one_length(sandbox: Sandbox) -> None:
     assert add([], []) == []
     with pytest.raises(ValueError, match="a and b are of one length, count"):
         add([1, 2], [1])
-    for wrong in (array.array("f", [1, 2]), array.array("q", [1]), [None], 5, {"a": 1}):
+    assert add((ctypes.c_double * 1)(1), [2]) == [3.0]  # whose format says the byte order
+    swapped = (ctypes.c_double.__ctype_be__ * 1)(1)
+    for wrong in (array.array("f", [1, 2]), array.array("q", [1]), swapped, [None], 5, {"a": 1}):
         with pytest.raises(TypeError, match="a"):
             add(wrong, [1])
     with pytest.raises(ValueError, match="multiple of 8"):
@@ -254,6 +257,11 @@ def test_c_strings_in_and_out(sandbox: Sandbox) -> None:
         greeting=Out(capacity=64, length="room", string=True),
     )
     assert greet("world") == b"hello world"
+    greeted = sandbox.function(
+        "const char *greeted(char *greeting, size_t room)",
+        greeting=Out(capacity=64, length="room", string=True),
+    )
+    assert greeted() == (b"hello world", b"hello world")  # what is returned lies in the buffer
     shout = sandbox.function("void shout(char *text)", text=InOut(string=True))
     assert shout("loud") == b"LOUD"
     name = sandbox.function("const char *name_of(int number)")

@@ -197,6 +197,10 @@ TEST(a_domain_that_must_not_respawn_stays_dead)
     CHECK_EQUAL(call(&box, benign_reverse, "abc", 3).status, ISO_DEAD);
     CHECK_EQUAL(call(&box, benign_reverse, "abc", 3).status, ISO_DEAD);
     close_box(&box);
+    open_box(&box);
+    CHECK_EQUAL(call_within(&box, 1000 * MS, hostile_abort, NULL, 0).status, ISO_VIOLATION);
+    CHECK_EQUAL(call(&box, benign_reverse, "abc", 3).status, ISO_DEAD);
+    close_box(&box);
 }
 
 TEST(big_heaps_and_deep_stacks_are_served_and_given_back)
