@@ -253,7 +253,6 @@ TEST(a_call_goes_on_in_both_when_a_handler_forks)
     close_box(&box);
 }
 
-#ifndef __SANITIZE_ADDRESS__ /* whose fork() is too long for each step */
 static volatile bool is_child;
 static volatile int steps;
 
@@ -291,4 +290,3 @@ TEST(a_handler_may_fork_between_any_two_instructions_of_a_call)
     CHECK(steps > 20);
     close_box(&box);
 }
-#endif
