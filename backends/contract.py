@@ -182,24 +182,38 @@ def _signal_name(number: int | None) -> str:
 class Guarantees:
     """What a wall claims of *memory-unsafe* foreign code. Each claim is tested, none is believed.
 
+    All but `syscalls` are about what foreign code does by itself, by loads, stores and jumps, with
+    the instructions that were there when the sandbox was opened. What it has the system do for it
+    is covered where `syscalls` is claimed, too; what it does by WRPKRU and XRSTOR of its own, where
+    `strict` is.
+
     Attributes:
         heap: The caller's heap cannot be written.
         stack: The caller's stack cannot be written.
-        static_data: Variables of the caller and of other libraries cannot be written.
+        static_data: Variables of the caller and of other libraries, also those of a thread, cannot
+            be written.
+        machine_state: The caller's registers, flags, floating-point modes and stack pointer are as
+            it left them.
+        secrets: What lies in memory that is set apart for it (a data domain, a trusted heap) can be
+            neither written nor read.
         confidentiality: The caller's memory cannot be read.
         recovery: After a violation the caller gets an error and the next call works.
         time_limit: A call can be limited in time.
-        syscalls: Foreign code cannot make system calls.
+        syscalls: Foreign code cannot make system calls that reach outside its sandbox.
+        strict: Libraries with instructions that open the wall are not loaded.
         threads: A sandbox may be called from several threads.
     """
 
     heap: bool = False
     stack: bool = False
     static_data: bool = False
+    machine_state: bool = False
+    secrets: bool = False
     confidentiality: bool = False
     recovery: bool = False
     time_limit: bool = False
     syscalls: bool = False
+    strict: bool = False
     threads: bool = False
 
 

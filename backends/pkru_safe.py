@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class PkruSafe(Backend):
     """A call gate that closes the trusted heap, by its protection key, for the time of a call.
 
-    It claims none of the guarantees: foreign code reads and writes all that is not in a
+    Of the guarantees it claims `secrets` alone: foreign code reads and writes all that is not in a
     `backends.native.TrustedHeap`, its caller's stack and heap among it, and ends the process if it
     breaks. What is in one it can neither read nor write, and dies trying, as long as it runs the
     instructions that it was built with and makes no system calls to the contrary: the addresses
@@ -46,5 +46,5 @@ BACKEND = PkruSafe(
     summary="PKRU-Safe's call gate: shared stack and heap; a trusted heap is closed by its key.",
     mechanism="pkru-safe",
     native_loop=True,
-    guarantees=Guarantees(threads=True),
+    guarantees=Guarantees(secrets=True, threads=True),
 )

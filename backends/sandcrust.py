@@ -20,6 +20,7 @@ _GUARANTEES = Guarantees(
     heap=True,
     stack=True,
     static_data=True,
+    machine_state=True,
     confidentiality=False,  # a forked child has a copy of everything that was there before
     recovery=True,
     time_limit=True,

@@ -150,6 +150,12 @@ BACKEND = PythonFork(
     summary="A process forked and talked to by Python's multiprocessing.",
     mechanism="python-fork",
     guarantees=Guarantees(
-        heap=True, stack=True, static_data=True, recovery=True, time_limit=True, threads=True
+        heap=True,
+        stack=True,
+        static_data=True,
+        machine_state=True,
+        recovery=True,
+        time_limit=True,
+        threads=True,
     ),
 )

@@ -19,10 +19,13 @@ _CLAIMS = {
     "heap": "heap",
     "stack": "stack",
     "static_data": "static data",
+    "machine_state": "machine state",
+    "secrets": "secrets",
     "confidentiality": "confidentiality",
     "recovery": "recovery",
     "time_limit": "time limit",
     "syscalls": "no system calls",
+    "strict": "strict",
     "threads": "threads",
 }
 
@@ -87,9 +90,11 @@ def _print(backends: list[Backend]) -> None:
             missing.setdefault(why, []).append(backend.name)
     table.caption = (
         "Claims are about memory-unsafe foreign code. It cannot write the caller's heap, stack or "
-        "static data; cannot read its memory (confidentiality); a violation is an error and the "
-        "next call works (recovery); a call can be limited in time; it can make no system calls; "
-        "a sandbox may be called from several threads."
+        "static data; leaves its registers and modes as they were (machine state); can neither "
+        "read nor write what is in a data domain or trusted heap (secrets); cannot read its memory "
+        "(confidentiality); a violation is an error and the next call works (recovery); a call can "
+        "be limited in time; it can make no system calls that reach outside; libraries that could "
+        "open the wall are not loaded (strict); a sandbox may be called from several threads."
     )
     console.print(table)
     for why, names in missing.items():

@@ -1,0 +1,227 @@
+"""What an attack is, how it can end, and what that says of a wall's claims; their file."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from harness.storage import StorageError, replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backends.contract import Guarantees
+
+ATTACKS_FILE = "attacks.json"
+
+#: Version of the layout of the file.
+FORMAT = 1
+
+#: What an attack works by. Claims reach as far as is said in `backends.contract.Guarantees`.
+Means = Literal["memory", "system call", "own WRPKRU"]
+
+#: Groups of attacks, in the order in which they are shown.
+GROUPS = ("benign", "memory", "control flow", "machine state", "protection keys", "environment")
+
+
+class Outcome(StrEnum):
+    """How an attack ended, by observation; from the best to the worst."""
+
+    HARMLESS = "harmless"
+    """The call returned, and nothing was harmed."""
+    RECOVERED = "recovered"
+    """An error to the caller, nothing harmed, and the next call was right."""
+    REFUSED = "refused"
+    """The sandbox was not opened: the wall does not load this code."""
+    CONTAINED = "contained"
+    """Nothing outside was harmed, but the sandbox had to end."""
+    HUNG = "hung"
+    """The host did not go on within the time limit."""
+    HOST_DIED = "host-died"
+    """The host's process ended."""
+    ESCAPED = "escaped"
+    """A canary was changed or told, or the system was made to do something outside."""
+    UNAVAILABLE = "unavailable"
+    """It cannot be tried: the machine or the wall lacks what the attack or the call needs."""
+
+
+#: Outcomes that are harm: what an attack must come to where there is no wall.
+HARM = frozenset((Outcome.HUNG, Outcome.HOST_DIED, Outcome.ESCAPED))
+
+
+class Attack(msgspec.Struct, frozen=True):
+    """A hostile foreign function with its argument.
+
+    Attributes:
+        name: Unique; letters, digits and dashes.
+        row: What it is shown as; attacks that differ in an argument share a row.
+        group: One of `GROUPS`.
+        summary: What it does, in a few words.
+        means: What it works by.
+        benign: It is no attack, but what must go on working.
+    """
+
+    name: str
+    row: str
+    group: str
+    summary: str
+    means: Means
+    benign: bool = False
+
+
+class Harm(msgspec.Struct, frozen=True):
+    """Something outside the wall that was harmed.
+
+    Attributes:
+        what: The canary, in words.
+        claim: The field of `Guarantees` that says that this cannot be.
+    """
+
+    what: str
+    claim: str
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """How one attack on one wall ended.
+
+    Attributes:
+        machine: Name of the machine.
+        backend: Name of the wall.
+        attack: Name of the attack.
+        outcome: How it ended.
+        harms: What was harmed.
+        refuted: Claims of the wall that are thereby wrong.
+        said: What the caller got, in words: the result, the error, the signal that it died of.
+        seconds: What it took, the host's start included.
+    """
+
+    machine: str
+    backend: str
+    attack: str
+    outcome: Outcome
+    harms: list[Harm]
+    refuted: list[str]
+    said: str
+    seconds: float
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Where attacks ran.
+
+    Attributes:
+        name: `here`, or `emulated 6.12`.
+        kernel: As `uname -r` says.
+        cpu: The CPU's name, and whether it has protection keys.
+        seconds: What all of it took.
+    """
+
+    name: str
+    kernel: str
+    cpu: str
+    seconds: float
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """A wall that was not attacked: why, and what would make it available."""
+
+    backend: str
+    reason: str
+    remedy: str
+
+
+class Matrix(msgspec.Struct, kw_only=True):
+    """Attacks on walls.
+
+    Attributes:
+        started: UTC, ISO 8601.
+        machines: Where they ran.
+        attacks: In the order in which they are shown.
+        guarantees: What each wall claims, by its name.
+        verdicts: One a machine, wall and attack. Those on `none` are the positive controls.
+        absent: Walls that were not attacked anywhere.
+        complete: Everything that was asked for ran.
+        format: Version of this layout.
+    """
+
+    started: str
+    machines: list[Machine]
+    attacks: list[Attack]
+    guarantees: dict[str, dict[str, bool]]
+    verdicts: list[Verdict]
+    absent: list[Absent]
+    complete: bool = False
+    format: int = FORMAT
+
+    def refuted(self) -> list[Verdict]:
+        """List the verdicts that show a claim to be wrong."""
+        return [verdict for verdict in self.verdicts if verdict.refuted]
+
+    def failed_controls(self) -> list[Verdict]:
+        """List the attacks that did no harm where there is no wall, and so prove nothing."""
+        benign = {attack.name for attack in self.attacks if attack.benign}
+        return [
+            verdict
+            for verdict in self.verdicts
+            if verdict.backend == "none"
+            and verdict.attack not in benign
+            and verdict.outcome not in (*HARM, Outcome.UNAVAILABLE)
+        ]
+
+
+def refuted(guarantees: Guarantees, attack: Attack, harms: list[Harm]) -> list[str]:
+    """List the claims of a wall that an attack has shown to be wrong.
+
+    Claims other than `syscalls` and `strict` are about what code does by itself; see `Guarantees`.
+    """
+    claims = dataclasses.asdict(guarantees)
+    if attack.means == "system call" and not guarantees.syscalls:
+        return []
+    if attack.means == "own WRPKRU" and not guarantees.strict:
+        return []
+    return sorted({harm.claim for harm in harms if claims[harm.claim]})
+
+
+def save(matrix: Matrix, folder: Path) -> Path:
+    """Write a matrix.
+
+    Raises:
+        OSError: It cannot be written; an older one is as it was.
+    """
+    path = folder / ATTACKS_FILE
+    data: bytes = msgspec.json.format(msgspec.json.encode(matrix), indent=1)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data + b"\n")
+    return path
+
+
+def load(folder: Path) -> Matrix:
+    """Read a matrix.
+
+    Raises:
+        StorageError: It is missing, truncated or not this project's.
+    """
+    path = folder / ATTACKS_FILE
+    try:
+        data: Any = path.read_bytes()
+    except FileNotFoundError:
+        raise StorageError(
+            f"{folder} has no {ATTACKS_FILE}. Name a folder that `isobench attack` made"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        matrix = msgspec.json.decode(data, type=Matrix)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StorageError(
+            f"{path} is truncated or not a matrix of attacks ({error}). "
+            "Restore it, or make it again with `isobench attack`"
+        ) from error
+    if matrix.format != FORMAT:
+        raise StorageError(
+            f"{path} has format {matrix.format}, and this version reads {FORMAT}. "
+            "Read it with the version that wrote it"
+        )
+    return matrix
