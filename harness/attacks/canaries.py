@@ -1,0 +1,324 @@
+"""What is in a host to be harmed, and how to see that it was.
+
+A canary has 64 bytes of its own, unlike all others'. The host tells what it finds in each before
+and after a call; the supervisor compares.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import resource
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+from backends import native
+from harness.attacks.catalogue import LIBC_GATE, RUNTIME_GATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+LENGTH = 64  # bytes
+
+#: What a canary's change is called, and which claim says that there is none.
+CLAIMS = {
+    "heap": "heap",
+    "python-heap": "heap",
+    "late": "heap",
+    "page": "heap",
+    "private-page": "heap",
+    "stack": "stack",
+    "control returned elsewhere": "stack",
+    "global": "static_data",
+    "thread-local": "static_data",
+    "environment": "static_data",
+    "secret": "secrets",
+    "flags": "machine_state",
+    "MXCSR": "machine_state",
+    "x87 control word": "machine_state",
+    "x87 stack": "machine_state",
+    "FS base": "machine_state",
+    "GS base": "machine_state",
+    "PKRU": "machine_state",
+    "signal mask": "syscalls",
+    "signal handlers": "syscalls",
+    "signal stack": "syscalls",
+    "signals received": "syscalls",
+    "shared memory": "syscalls",
+    "descriptor": "syscalls",
+    "pipe": "syscalls",
+    "descriptors": "syscalls",
+    "folder": "syscalls",
+    "file": "syscalls",
+    "message": "syscalls",
+    "working directory": "syscalls",
+    "umask": "syscalls",
+    "limits": "syscalls",
+    "threads": "syscalls",
+    "protection key": "syscalls",
+    "memory": "recovery",
+}
+
+#: Bytes by which a host may have grown when its sandbox is closed.
+_GROWTH = 128 << 20
+
+#: Signals that are counted, for they do nothing or should not end a host that an attack is to
+#: reach: SIGUSR1 is what attacks send to their host.
+_COUNTED = (signal.SIGUSR1, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT)
+
+_LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
+
+_PKEY_MPROTECT, _PKEY_ALLOC = 329, 330  # system calls of x86-64
+
+
+class _State(ctypes.Structure):
+    """`struct victim_state` of native/attack/victim.h."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("MXCSR", ctypes.c_uint64),
+        ("x87 control word", ctypes.c_uint64),
+        ("x87 stack", ctypes.c_uint64),
+        ("FS base", ctypes.c_uint64),
+        ("GS base", ctypes.c_uint64),
+        ("PKRU", ctypes.c_uint64),
+    )
+
+    def values(self) -> dict[str, str]:
+        """Return them as an observation has them."""
+        return {name: hex(getattr(self, name)) for name, _ in self._fields_}
+
+
+class _Report(ctypes.Structure):
+    """`struct victim_report`."""
+
+    _fields_ = (
+        ("before", _State),
+        ("after", _State),
+        ("stack", ctypes.c_uint8 * LENGTH),
+        ("jumped", ctypes.c_uint64),
+    )
+
+
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(native.COMPILED / "libvictim.so"))
+    for name in ("global", "thread_local", "heap", "page", "stack", "jump_buffer"):
+        getattr(library, f"victim_{name}").restype = ctypes.c_void_p
+    library.victim_run.restype = ctypes.c_bool
+    return library
+
+
+class Canaries:
+    """The canaries of this process.
+
+    Args:
+        folder: An empty folder for those that are files; it becomes the working directory.
+        memory: Memory set apart for secrets, if the wall has such.
+        gates: Addresses of instructions that write PKRU, by the names of the catalogue.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        memory: native.DataDomain | native.TrustedHeap | None,
+        gates: Mapping[str, list[int]],
+    ) -> None:
+        self._library = _library()
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.getenv.restype = ctypes.c_char_p
+        self._contents = {name: os.urandom(LENGTH) for name in (*CLAIMS, "secret file")}
+        self._memory = memory
+        self._gates = gates
+        self._python_heap = bytearray(self._contents["python-heap"])
+        self._addresses = self._make_memory()
+        self.folder = folder
+        self._make_files()
+        os.chdir(folder)
+        os.putenv("ISOBENCH_CANARY", "unchanged")
+        for number in _COUNTED:
+            self._library.victim_count_signal(int(number))
+        self._key = self._libc.syscall(_PKEY_ALLOC, 0, 0)
+
+    def _make_memory(self) -> dict[str, int]:
+        library = self._library
+        addresses = {
+            "heap": library.victim_heap(),
+            "global": library.victim_global(),
+            "thread-local": library.victim_thread_local(),
+            "page": library.victim_page(),
+            "private-page": library.victim_page(),
+            "late": library.victim_heap(),
+        }
+        if self._memory is None:
+            addresses["secret"] = library.victim_heap()
+        for name, address in addresses.items():
+            if name != "late":
+                ctypes.memmove(address, self._contents[name], LENGTH)
+        self._libc.mprotect(ctypes.c_void_p(addresses["page"]), mmap.PAGESIZE, mmap.PROT_READ)
+        if self._memory is not None:
+            addresses["secret"] = self._memory.address
+            if isinstance(self._memory, native.TrustedHeap):
+                self._memory.write(0, self._contents["secret"])
+            else:
+                self._memory.memory[:LENGTH] = self._contents["secret"]
+        own = (ctypes.c_char * LENGTH).from_buffer(self._python_heap)
+        addresses["python-heap"] = ctypes.addressof(own)
+        addresses["taken"] = _address(library.victim_taken)
+        addresses["code"] = addresses["taken"]
+        addresses["nowhere"] = 4096
+        return addresses
+
+    def _make_files(self) -> None:
+        folder = self.folder
+        (folder / "file").write_bytes(self._contents["file"])
+        (folder / "secret").write_bytes(self._contents["secret file"])
+        (folder / "written").touch()
+        (folder / "shared").write_bytes(bytes(mmap.PAGESIZE))
+        self.descriptor = os.open(folder / "written", os.O_RDWR)
+        self.shared = os.open(folder / "shared", os.O_RDWR)
+        self._shared = mmap.mmap(self.shared, mmap.PAGESIZE)
+        self._shared[:LENGTH] = self._contents["shared memory"]
+        self._pipe = os.pipe2(os.O_NONBLOCK)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(folder / "socket"))
+        self._socket.setblocking(False)
+
+    def late(self) -> None:
+        """Fill the canary that comes after the sandbox was opened."""
+        ctypes.memmove(self._addresses["late"], self._contents["late"], LENGTH)
+
+    def targets(self, name: str) -> list[int]:
+        """Return the addresses that an attack on this canary is told, one after the other."""
+        if name in (RUNTIME_GATES, LIBC_GATE):
+            return self._gates[name]
+        if name == "stack":
+            return [self._library.victim_stack()]
+        return [self._addresses[name] if name else 0]
+
+    @property
+    def heap(self) -> int:
+        """The address of a block of the C heap."""
+        return self._addresses["heap"]
+
+    @property
+    def jump_buffer(self) -> int:
+        """The address of a jmp_buf of a function that waits for the call."""
+        return int(self._library.victim_jump_buffer())
+
+    def told(self, output: bytes) -> str:
+        """Say which canary's content an output is; none: the empty string."""
+        names = [name for name, content in self._contents.items() if content in output]
+        return names[0] if names else ""
+
+    def run(self, body: Any) -> tuple[dict[str, str], dict[str, str]]:
+        """Call `body` from a function whose frame has a canary; return its stack and state.
+
+        Returns:
+            What there was before, and what was left after.
+        """
+        report = _Report()
+        before = {"stack": self._contents["stack"].hex(), "control returned elsewhere": "0"}
+        self._library.victim_run(body, self._contents["stack"], ctypes.byref(report))
+        before |= report.before.values()
+        if report.jumped:  # the frame was not looked at, nor the machine's state
+            return before, before | {"control returned elsewhere": "1"}
+        after = {"stack": bytes(report.stack).hex(), "control returned elsewhere": "0"}
+        return before, after | report.after.values()
+
+    def observe(self) -> dict[str, str]:
+        """Look at everything but the stack and the machine's state."""
+        seen = {
+            name: ctypes.string_at(self._addresses[name], LENGTH).hex()
+            for name in ("heap", "late", "global", "thread-local", "page", "private-page")
+        }
+        seen["python-heap"] = self._python_heap.hex()
+        seen["secret"] = self._secret().hex()
+        seen["shared memory"] = self._shared[:LENGTH].hex()
+        seen["environment"] = repr(self._libc.getenv(b"ISOBENCH_CANARY"))
+        return seen | self._files() | self._process()
+
+    def _secret(self) -> bytes:
+        if isinstance(self._memory, native.TrustedHeap):
+            return self._memory.read(0, LENGTH)
+        if self._memory is not None:
+            return bytes(self._memory.memory[:LENGTH])
+        return ctypes.string_at(self._addresses["secret"], LENGTH)
+
+    def _files(self) -> dict[str, str]:
+        seen = {"folder": " ".join(sorted(os.listdir(self.folder)))}  # noqa: PTH208 - names
+        try:
+            seen["file"] = (self.folder / "file").read_bytes().hex()
+        except OSError as error:
+            seen["file"] = str(error.errno)
+        try:
+            status = os.fstat(self.descriptor)
+            flags = fcntl.fcntl(self.descriptor, fcntl.F_GETFL)
+            offset = os.lseek(self.descriptor, 0, os.SEEK_CUR)
+            seen["descriptor"] = f"{status.st_ino} {status.st_size} {flags} {offset}"
+        except OSError as error:
+            seen["descriptor"] = str(error.errno)
+        seen["pipe"] = _taken(lambda: os.read(self._pipe[0], 4096))
+        seen["message"] = _taken(lambda: self._socket.recv(4096))
+        return seen
+
+    def _process(self) -> dict[str, str]:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            status = dict(line.split(":", 1) for line in file if ":" in line)
+        stack = (ctypes.c_size_t * 3)()
+        self._libc.sigaltstack(None, stack)
+        return {
+            "signal mask": status["SigBlk"].strip(),
+            "signal handlers": status["SigIgn"].strip() + status["SigCgt"].strip(),
+            # Not where it is: domains have two, and go on with the other one after a violation.
+            "signal stack": f"{stack[1] & 0xFFFFFFFF:#x} {stack[2]}",
+            "signals received": str([self._library.victim_signals(int(n)) for n in _COUNTED]),
+            "umask": status["Umask"].strip(),
+            "threads": status["Threads"].strip(),
+            "working directory": os.getcwd(),  # noqa: PTH109 - as the system says it
+            "limits": str([resource.getrlimit(limit) for limit in _LIMITS]),
+            "descriptors": str(len(os.listdir("/proc/self/fd"))),  # noqa: PTH208
+            "protection key": self._own_key(),
+        }
+
+    def _own_key(self) -> str:
+        """Tell whether the key that this process took is still its own."""
+        if self._key < 0:
+            return "there are none"
+        page = ctypes.c_void_p(self._addresses["page"])
+        refused = self._libc.syscall(_PKEY_MPROTECT, page, mmap.PAGESIZE, mmap.PROT_READ, self._key)
+        self._libc.syscall(_PKEY_MPROTECT, page, mmap.PAGESIZE, mmap.PROT_READ, 0)
+        return "lost" if refused else "own"
+
+
+def _address(function: Any) -> int:
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+def _taken(read: Callable[[], bytes]) -> str:
+    """Say what came, if anything did."""
+    try:
+        return read().hex()
+    except BlockingIOError:
+        return ""
+    except OSError as error:
+        return str(error.errno)
+
+
+def resident() -> int:
+    """Return how much memory this process has, in bytes."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * mmap.PAGESIZE
+
+
+def grown(before: int, after: int) -> dict[str, str]:
+    """Return what an observation has of memory after the sandbox was closed."""
+    return {"memory": "as it was" if after - before < _GROWTH else f"{after - before} bytes more"}
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """List the canaries that are not as they were."""
+    return [name for name in before if before[name] != after.get(name)]

@@ -1,0 +1,281 @@
+"""Runs hosts, one a wall and attack, and decides from outside what happened.
+
+`python -m harness.attacks.supervisor --machine here --backend mpk` writes a line of JSON for each:
+it also runs in the emulated machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+import msgspec
+
+from backends import native, registry
+from backends.contract import Backend
+from harness import gadgets
+from harness.attacks import canaries, host
+from harness.attacks.catalogue import LIBC_GATE, RUNTIME_GATES, entries, find
+from harness.attacks.model import Attack, Harm, Outcome, Verdict, refuted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What an attack returns that this machine refuses whatever the wall: UNABLE in attack.h.
+_UNABLE = "77"
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: Seconds for what a host's end ends as well, such as a process wall's process, to end.
+_GRACE = 1.0
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Seconds.
+
+    Attributes:
+        call: For a call, where the wall can limit it.
+        host: For a host.
+        unlimited: For one whose wall cannot limit a call: attacks that hang will hang.
+        long: For one with 10,000 calls.
+    """
+
+    call: float = 0.3
+    host: float = 5.0
+    unlimited: float = 1.0
+    long: float = 120.0
+
+    def of(self, backend: Backend, attack: Attack) -> float:
+        """Choose a host's limit."""
+        if attack.benign:
+            return self.long
+        return self.host if backend.guarantees.time_limit else self.unlimited
+
+    def slower(self, factor: float) -> Limits:
+        """Return the limits for a machine that is so much slower."""
+        return Limits(*(factor * value for value in msgspec.structs.astuple(self)))
+
+
+def attack(victim: host.Host, machine: str, limits: Limits) -> Verdict:
+    """Attack a wall in a process of its own, and decide what happened."""
+    entry, backend = victim.entry, victim.backend
+    begin = time.monotonic()
+    channel = host.Channel()
+    folder = Path(tempfile.mkdtemp(prefix="isobench-"))
+    try:
+        process = os.fork()
+        if process == 0:
+            _be_host(victim, channel, folder)
+        status = _wait(process, limits.of(backend, entry.attack))
+        left = _end_descendants(waiting=status == 0)
+        report = channel.read()
+    finally:
+        channel.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    outcome, harms, said = decide(entry.attack, report, status, left)
+    if outcome is Outcome.UNAVAILABLE and entry.own_code and backend.guarantees.strict:
+        outcome = Outcome.REFUSED
+    return Verdict(
+        machine=machine,
+        backend=backend.name,
+        attack=entry.attack.name,
+        outcome=outcome,
+        harms=harms,
+        refuted=refuted(backend.guarantees, entry.attack, harms),
+        said=said,
+        seconds=round(time.monotonic() - begin, 3),
+    )
+
+
+def decide(
+    attack: Attack, report: host.Report, status: int | None, left: int
+) -> tuple[Outcome, list[Harm], str]:
+    """Decide what happened.
+
+    Args:
+        attack: The attack.
+        report: What the host told.
+        status: How it ended, as waitpid says; None: it did not.
+        left: How many processes it left behind.
+
+    Returns:
+        The outcome, what was harmed, and what the caller got.
+
+    Raises:
+        RuntimeError: The host failed by itself, which says nothing about the wall.
+    """
+    if report.failed or (status is not None and not report.opened and not report.refused):
+        raise RuntimeError(f"the host of {attack.name} failed by itself:\n{report.failed}")
+    if report.refused:
+        return Outcome.UNAVAILABLE, [], report.refused
+    if status is None:
+        return Outcome.HUNG, [Harm("the host hung", "time_limit")], "nothing"
+    if not report.done:
+        return Outcome.HOST_DIED, [Harm("the host died", "recovery")], _ending(status)
+    harms = _harms(report, left)
+    return _outcome(report, harms), harms, report.said
+
+
+def _harms(report: host.Report, left: int) -> list[Harm]:
+    names = canaries.changed(report.before, report.after)
+    harms = [Harm(name, canaries.CLAIMS[name]) for name in names]
+    if report.told:
+        claim = {"secret": "secrets", "secret file": "syscalls"}.get(report.told, "confidentiality")
+        harms.append(Harm(f"{report.told} was read", claim))
+    if left:
+        harms.append(Harm(f"processes left behind: {left}", "syscalls"))
+    if report.next.startswith("wrong") or report.called == "ArithmeticError":
+        harms.append(Harm("a later call was wrong", "recovery"))
+    return harms
+
+
+def _outcome(report: host.Report, harms: list[Harm]) -> Outcome:
+    """Decide about a host that came to its end."""
+    if harms:
+        return Outcome.ESCAPED
+    if report.next != "right":
+        return Outcome.CONTAINED
+    if report.called == "error" and report.said.endswith(f" {_UNABLE}"):
+        return Outcome.UNAVAILABLE
+    harmless = report.called in ("returned", "error")
+    return Outcome.HARMLESS if harmless else Outcome.RECOVERED
+
+
+def _ending(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"the host died of {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"the host ended with status {os.waitstatus_to_exitcode(status)}"
+
+
+# ---- processes ----
+
+
+def _be_host(victim: host.Host, channel: host.Channel, folder: Path) -> NoReturn:
+    try:
+        # Not a session of its own: a stop signal would not stop a process without a terminal's
+        # session around it.
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(nothing, standard)
+        victim.run(channel, folder)
+    finally:
+        os._exit(0)
+
+
+def _wait(process: int, limit: float) -> int | None:
+    """Wait for a process and collect its status; None: it did not end in time and was ended."""
+    handle = os.pidfd_open(process)
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        ended = bool(poll.poll(limit * 1000))
+        if not ended:
+            os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        return status if ended else None
+    finally:
+        os.close(handle)
+
+
+def _end_descendants(*, waiting: bool) -> int:
+    """End what a host has left behind, which is this process's by now; return how many.
+
+    Args:
+        waiting: Give them time to end by themselves; those of a host that died are not counted.
+    """
+    deadline = time.monotonic() + (_GRACE if waiting else 0.0)
+    running = _children()
+    while running and time.monotonic() < deadline:
+        time.sleep(0.01)
+        running = _children()
+    left = len(running) if waiting else 0
+    while running:
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process, 0)
+        running = _children()
+    return left
+
+
+def _children() -> list[int]:
+    """Collect what has ended; list the rest."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    return [int(process) for process in listed.split()]
+
+
+# ---- instructions that write PKRU ----
+
+
+def gates() -> dict[str, list[int]]:
+    """Find, in this process and so in its hosts, the instructions that attacks jump to."""
+    return {
+        RUNTIME_GATES: list(_gates_of("libisolation")),
+        LIBC_GATE: list(_gates_of("libc.so"))[:1],
+    }
+
+
+def _gates_of(name: str) -> Iterator[int]:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:  # noqa: PTH123
+        mapped = [line.split(maxsplit=5) for line in maps if "/" in line]
+    for begin, _, offset, *_, path in mapped:
+        if Path(path.strip()).name.startswith(name) and int(offset, 16) == 0:
+            for gadget in gadgets.scan(Path(path.strip())):
+                if gadget.kind == "WRPKRU":
+                    yield int(begin.split("-")[0], 16) + gadget.address
+            return
+
+
+# ---- as a program ----
+
+
+@click.command()
+@click.option("--machine", required=True)
+@click.option("--backend", "names", multiple=True, required=True)
+@click.option("--attack", "attacks", multiple=True)
+@click.option("--slower", type=float, default=1.0)
+@click.option("--calls", type=int, default=10_000)
+def main(
+    machine: str, names: tuple[str, ...], attacks: tuple[str, ...], slower: float, calls: int
+) -> None:
+    """Attack walls here; write a line for each verdict."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    native.keep_buffers_mapped()
+    limits = Limits().slower(slower)
+    found = gates()
+    chosen = [find(name) for name in attacks] or entries()
+    unable: dict[str, Verdict] = {}
+    for name in ("none", *(name for name in names if name != "none")):
+        for entry in chosen:
+            if entry.attack.name in unable:
+                verdict = msgspec.structs.replace(unable[entry.attack.name], backend=name)
+            else:
+                victim = host.Host(entry, registry.find(name), found, limits.call, calls)
+                verdict = attack(victim, machine, limits)
+            if name == "none" and verdict.outcome is Outcome.UNAVAILABLE:
+                unable[entry.attack.name] = verdict
+            sys.stdout.write(msgspec.json.encode(verdict).decode() + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+/* Functions that leave the machine in another state than they found it in, and return. */
+#include "attack.h"
+
+#if defined(__x86_64__)
+
+#define FLAGS(name, mask)                                                                          \
+    ATTACK(name)                                                                                   \
+    {                                                                                              \
+        __asm__ volatile("pushfq\n orq %0, (%%rsp)\n popfq" : : "i"(mask) : "memory", "cc");       \
+        return 0;                                                                                  \
+    }
+
+FLAGS(set_direction_flag, 0x400)
+FLAGS(set_alignment_check, 0x40000)
+FLAGS(set_trap_flag, 0x100)
+FLAGS(set_nested_task, 0x4000)
+
+ATTACK(set_mxcsr) /* exceptions stay masked: round up, flush to zero */
+{
+    unsigned mxcsr = 0xdf80;
+    __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
+    return 0;
+}
+
+ATTACK(fill_x87_stack)
+{
+    __asm__ volatile("fninit\n fld1\n fld1\n fld1\n fld1\n fld1\n fld1\n fld1\n fld1");
+    return 0;
+}
+
+ATTACK(set_x87_control_word) /* single precision, round up */
+{
+    unsigned short control = 0x87f;
+    __asm__ volatile("fldcw %0" : : "m"(control));
+    return 0;
+}
+
+ATTACK(lose_callee_saved_registers)
+{
+    __asm__ volatile("mov 8(%%rbp), %%rcx\n"
+                     "mov %%rbp, %%rsp\n"
+                     "pop %%rbp\n add $8, %%rsp\n"
+                     "mov $-1, %%rbx\n mov $-1, %%rbp\n mov $-1, %%r12\n"
+                     "mov $-1, %%r13\n mov $-1, %%r14\n mov $-1, %%r15\n"
+                     "xor %%eax, %%eax\n"
+                     "jmp *%%rcx\n"
+                     :
+                     :
+                     : "memory");
+    __builtin_unreachable();
+}
+
+ATTACK(lose_stack_pointer) /* return with one that is off by a page */
+{
+    __asm__ volatile("mov 8(%%rbp), %%rcx\n"
+                     "mov (%%rbp), %%rbp\n"
+                     "sub $4096, %%rsp\n"
+                     "xor %%eax, %%eax\n"
+                     "jmp *%%rcx\n"
+                     :
+                     :
+                     : "memory");
+    __builtin_unreachable();
+}
+
+ATTACK(write_fs_base)
+{
+    __asm__ volatile("wrfsbase %0" : : "r"(0x1234UL));
+    return 0;
+}
+
+ATTACK(write_gs_base)
+{
+    __asm__ volatile("wrgsbase %0" : : "r"(0x1234UL));
+    return 0;
+}
+
+#endif

@@ -1,0 +1,127 @@
+/*
+ * What is in a host to be harmed: canaries that only C can make, and the state of the machine
+ * before and after a call. Of no wall: a library of the host's own.
+ */
+#include "victim.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static uint8_t global[VICTIM_CANARY] __attribute__((aligned(VICTIM_CANARY)));
+static _Thread_local uint8_t local[VICTIM_CANARY] __attribute__((aligned(VICTIM_CANARY)));
+static uint8_t *on_stack;
+static jmp_buf jump_buffer;
+static volatile int signals[65];
+
+uint8_t *victim_global(void)
+{
+    return global;
+}
+
+uint8_t *victim_thread_local(void)
+{
+    return local;
+}
+
+uint8_t *victim_heap(void)
+{
+    void *block = NULL;
+    return posix_memalign(&block, VICTIM_CANARY, VICTIM_CANARY) == 0 ? block : NULL;
+}
+
+uint8_t *victim_page(void)
+{
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return page == MAP_FAILED ? NULL : page;
+}
+
+uint8_t *victim_stack(void)
+{
+    return on_stack;
+}
+
+void *victim_jump_buffer(void)
+{
+    return &jump_buffer;
+}
+
+void victim_taken(void)
+{
+    memset(global, 0x66, sizeof(global));
+}
+
+static void count(int number)
+{
+    signals[number]++;
+}
+
+bool victim_count_signal(int number)
+{
+    struct sigaction action = {.sa_handler = count, .sa_flags = SA_RESTART | SA_ONSTACK};
+    return sigaction(number, &action, NULL) == 0;
+}
+
+int victim_signals(int number)
+{
+    return signals[number];
+}
+
+#if defined(__x86_64__)
+static void observe(struct victim_state *state)
+{
+    enum { GET_FS = 0x1003, GET_GS = 0x1004 };
+    struct {
+        uint32_t control, status, tags, others[4];
+    } x87;
+    unsigned mxcsr;
+    __asm__ volatile("pushfq\n pop %0" : "=r"(state->flags));
+    __asm__ volatile("cld");
+    __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+    __asm__ volatile("fnstenv %0\n fldenv %0" : "+m"(x87));
+    syscall(SYS_arch_prctl, GET_FS, &state->fs_base);
+    syscall(SYS_arch_prctl, GET_GS, &state->gs_base);
+    state->flags &= 0x44500;       /* alignment check, nested task, direction, trap */
+    state->mxcsr = mxcsr & 0xffc0; /* the rest are notes of exceptions that have been */
+    state->x87_control = x87.control & 0xffff;
+    state->x87_tags = x87.tags & 0xffff;
+    state->pkru = 0;
+    unsigned eax, ebx, ecx = 0, edx;
+    __asm__("cpuid" : "=a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx) : "0"(7));
+    if ((ecx & (1U << 4)) != 0) { /* the system uses protection keys */
+        __asm__ volatile("rdpkru" : "=a"(eax), "=d"(edx) : "c"(0));
+        state->pkru = eax;
+    }
+}
+#else
+static void observe(struct victim_state *state)
+{
+    memset(state, 0, sizeof(*state));
+}
+#endif
+
+/* Its frame is the parent's stack: it holds a canary for as long as `body` runs. */
+bool victim_run(void (*body)(void), const uint8_t *canary, struct victim_report *report)
+{
+    uint8_t frame[VICTIM_CANARY];
+    pid_t process = getpid();
+    memcpy(frame, canary, sizeof(frame));
+    on_stack = frame;
+    if (setjmp(jump_buffer) != 0) {
+        if (getpid() != process) {
+            _exit(1); /* a copy of this process, that goes on as if it were this one */
+        }
+        report->jumped = 1;
+        return false;
+    }
+    observe(&report->before);
+    body();
+    observe(&report->after);
+    __asm__ volatile("" : : "r"(frame) : "memory");
+    memcpy(report->stack, frame, sizeof(report->stack));
+    return true;
+}

@@ -1,0 +1,45 @@
+/* A host's canaries; harness/attacks/canaries.py calls it by ctypes. */
+#ifndef ATTACK_VICTIM_H
+#define ATTACK_VICTIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { VICTIM_CANARY = 64 }; /* bytes */
+
+/* Of the thread, but for what the ABI lets a function change. Zero where there is no such. */
+struct victim_state {
+    uint64_t flags;
+    uint64_t mxcsr;
+    uint64_t x87_control;
+    uint64_t x87_tags;
+    uint64_t fs_base;
+    uint64_t gs_base;
+    uint64_t pkru;
+};
+
+struct victim_report {
+    struct victim_state before;
+    struct victim_state after;
+    uint8_t stack[VICTIM_CANARY]; /* what was left of the canary in the parent's frame */
+    uint64_t jumped;              /* control came back another way than from `body` */
+};
+
+/* Canaries; NULL: no memory. */
+uint8_t *victim_global(void);
+uint8_t *victim_thread_local(void);
+uint8_t *victim_heap(void);
+uint8_t *victim_page(void);  /* at its begin */
+uint8_t *victim_stack(void); /* while victim_run() runs */
+
+void *victim_jump_buffer(void); /* likewise; a jmp_buf */
+void victim_taken(void);        /* where attacks jump to: changes the global canary */
+
+/* Counts a signal from now on, instead of what it does. */
+bool victim_count_signal(int number);
+int victim_signals(int number);
+
+/* Runs `body` below a frame that holds a canary. False: it did not return by itself. */
+bool victim_run(void (*body)(void), const uint8_t *canary, struct victim_report *report);
+
+#endif
