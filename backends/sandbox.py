@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from backends import native, registry
+from backends import command, native, registry
 from backends.contract import (
     Backend,
     Fault,
@@ -306,7 +306,8 @@ def _limit(wall: Backend, timeout: float | None) -> float | None:
     availability = wall.availability()
     if not availability.available:
         raise UnsupportedError(
-            f"{wall.name} does not work here: {availability.reason}. {availability.remedy}"
+            f"{wall.name} does not work here: {availability.reason}. "
+            f"{command.as_typed(availability.remedy)}"
         )
     if timeout is None or wall.guarantees.time_limit:
         if timeout is not None and not timeout > 0:  # catches NaN too

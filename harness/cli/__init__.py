@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from backends.command import as_typed, typed
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -30,6 +32,19 @@ _COMMANDS = {
 class _Commands(click.Group):
     """Loads a command when it is asked for, so that --help does not load pandas."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run as it was typed: usage and hints can be pasted."""
+        return super().main(
+            *args, **{"prog_name": typed(), "complete_var": "_ISOBENCH_COMPLETE"} | options
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for; Ctrl-C ends it quietly."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)
 
@@ -38,13 +53,14 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"harness.cli.{_COMMANDS[cmd_name]}")
         command: click.Command = module.command
+        command.help, command.epilog = as_typed(command.help or ""), as_typed(command.epilog or "")
         return command
 
 
 @click.command(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with `isobench doctor`, then `isobench run`.",
+    epilog=as_typed("Start with `isobench doctor`, then `isobench run`."),
 )
 @click.version_option(package_name="isobench", prog_name="isobench")
 def main() -> None:
@@ -53,9 +69,17 @@ def main() -> None:
 
 def bad_input(error: Exception | str) -> NoReturn:
     """End with exit code 2 and a message of one line: what, which value, what to do."""
-    raise click.UsageError(str(error))
+    raise click.UsageError(as_typed(str(error)))
+
+
+def cannot_write(error: OSError, folder: object, option: str) -> NoReturn:
+    """End with exit code 2 because a folder that the user chose cannot be written."""
+    bad_input(
+        f"cannot write {error.filename or folder}: {error.strerror or error}; choose a folder that "
+        f"can be written, with {option}"
+    )
 
 
 def failed(error: Exception | str) -> NoReturn:
     """End with exit code 1 and a message of one line."""
-    raise click.ClickException(str(error))
+    raise click.ClickException(as_typed(str(error)))

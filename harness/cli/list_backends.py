@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backends import registry
+from backends.command import as_typed
 
 if TYPE_CHECKING:
     from backends.contract import Backend
@@ -98,4 +99,4 @@ def _print(backends: list[Backend]) -> None:
     )
     console.print(table)
     for why, names in missing.items():
-        console.print(f"Not here: {', '.join(names)}: {why}", markup=False)
+        console.print(f"Not here: {', '.join(names)}: {as_typed(why)}", markup=False)
