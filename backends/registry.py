@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
+from backends import names
 from backends.contract import Backend
 
 GROUP = "isobench.backends"
@@ -40,13 +41,13 @@ def find(name: str) -> Backend:
     """Find a backend by its name.
 
     Raises:
-        LookupError: There is none; the message lists those there are.
+        LookupError: There is none; the message says which one may have been meant.
     """
     for backend in all_backends():
         if backend.name == name:
             return backend
-    names = ", ".join(backend.name for backend in all_backends())
-    raise LookupError(f"no backend {name!r}; there are: {names}")
+    known = [backend.name for backend in all_backends()]
+    raise LookupError(names.unknown("backend", name, known, listed_by="isobench list"))
 
 
 @cache

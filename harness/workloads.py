@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from backends import native
+from backends import names, native
 from backends.contract import Fault, ForeignFunction, ViolationError, ViolationKind
 from harness import inputs
 
@@ -299,10 +299,10 @@ def find(name: str) -> Workload:
     """Find a workload by its name.
 
     Raises:
-        LookupError: There is none; the message lists those there are.
+        LookupError: There is none; the message says which one may have been meant.
     """
     for workload in WORKLOADS:
         if workload.name == name:
             return workload
-    names = ", ".join(workload.name for workload in WORKLOADS)
-    raise LookupError(f"no workload {name!r}; there are: {names}")
+    known = [workload.name for workload in WORKLOADS]
+    raise LookupError(names.unknown("workload", name, known))
