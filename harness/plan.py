@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import io
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from backends import registry
+from backends import names, registry
 from backends.contract import Modelled
-from harness import inputs, workloads
+from harness import estimate, inputs, pyperf_options, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -142,9 +140,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def seconds(self, cell: Cell) -> float:
         """Estimate how long a cell takes."""
-        if cell.provenance == "emulated":
-            return _emulated_seconds(cell)
-        return expected_seconds(cell, pyperf_arguments(self.pyperf))
+        return estimate.seconds(cell, pyperf_options.parse(self.pyperf))
 
     def total_seconds(self) -> float:
         """Estimate how long the run takes."""
@@ -184,7 +180,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
             chosen, or nothing is left to measure.
     """
     if preset not in PRESETS:
-        raise PlanError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+        raise PlanError(names.unknown("preset", preset, list(PRESETS)))
     chosen = PRESETS[preset]
     for size in sizes:
         if not 1 <= size <= 1 << 30:
@@ -197,9 +193,14 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
     except LookupError as error:
         raise PlanError(str(error)) from error
     _require_applicable(tasks, bool(workload_names), contents, sizes)
+    if emulate and level == "python":
+        raise PlanError("--emulate counts loops in C, and --level python has none; leave out one")
 
     options = (*chosen.pyperf, *pyperf)
-    arguments = pyperf_arguments(options)
+    try:
+        arguments = pyperf_options.parse(options)
+    except pyperf_options.OptionError as error:
+        raise PlanError(str(error)) from error
     with _placed_as_workers(arguments.affinity):
         here, unavailable = _split(wanted)
     models: list[Backend] = []
@@ -239,6 +240,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
     if not cells:
         why = "; ".join(f"{u.backend}: {u.reason}" for u in unavailable)
         raise PlanError(f"nothing to measure: no chosen backend runs a chosen workload here. {why}")
+    _require_used(backends, pyperf, cells, unavailable, emulate=emulate is True)
     return Plan(
         preset=preset, cells=tuple(cells), unavailable=tuple(unavailable), pyperf=tuple(options)
     )
@@ -332,7 +334,7 @@ def _require_applicable(
 
     Raises:
         PlanError: A content is no chosen workload's, a workload that was named has none of them,
-            or there are sizes and no chosen workload takes any.
+            or there are sizes and none of what is chosen comes in any size.
     """
     known = dict.fromkeys(name for workload in tasks for name in workload.contents)
     whose = f" of {', '.join(w.name for w in tasks)}" if named else ""
@@ -346,9 +348,44 @@ def _require_applicable(
                 f"no content is named for {workload.name}; there are: "
                 f"{', '.join(workload.contents)}"
             )
-    if sizes and not any(workload.sized for workload in tasks):
-        sized = ", ".join(w.name for w in workloads.WORKLOADS if w.sized)
-        raise PlanError(f"size {sizes[0]}: the contents{whose} have their own; for: {sized}")
+    sized = [workload for workload in tasks if workload.sized]
+    if contents:
+        whose = f" {', '.join(contents)}"
+        sized = [workload for workload in sized if set(contents) & set(workload.contents)]
+    if sizes and not sized:
+        takers = ", ".join(w.name for w in workloads.WORKLOADS if w.sized)
+        raise PlanError(f"size {sizes[0]}: the contents{whose} have their own; for: {takers}")
+
+
+def _require_used(
+    backends: Sequence[str],
+    pyperf: Sequence[str],
+    cells: Sequence[Cell],
+    unavailable: Sequence[Unavailable],
+    *,
+    emulate: bool,
+) -> None:
+    """Refuse what was asked for by name and has no part in the plan.
+
+    Raises:
+        PlanError: A backend has no cell and no reason, nothing is counted that should be, or
+            there are options of pyperf and nothing is timed.
+    """
+    idle = set(backends) - {c.backend for c in cells} - {u.backend for u in unavailable}
+    if idle:
+        name = min(idle)
+        raise PlanError(
+            f"backend {name}: nothing of what was chosen is measured with it. Leave it out, or see "
+            f"what it runs: `isobench plan --backend {name}`"
+        )
+    counted = [cell.provenance == "emulated" for cell in cells]
+    if emulate and not any(counted):
+        raise PlanError("--emulate: no chosen backend can be counted there; leave it out")
+    if pyperf and all(counted):
+        raise PlanError(
+            f"options of pyperf ({' '.join(pyperf)}): all that was chosen is counted in the "
+            "emulated machine, where they mean nothing; leave them out"
+        )
 
 
 def _inputs(
@@ -404,86 +441,3 @@ def _cells(  # noqa: PLR0913 - what a cell is
             size=size,
             level=level or best,
         )
-
-
-# ---- pyperf's options ----
-
-# What the harness says to pyperf itself, or what makes no sense in a run of many cells.
-_RESERVED = ("output", "append", "worker", "pipe", "worker_task", "compare_to", "python_names")
-
-
-def pyperf_arguments(options: Sequence[str]) -> Any:
-    """Parse options as pyperf will.
-
-    Raises:
-        PlanError: pyperf does not take them, or they are the harness's to give.
-    """
-    parser = _pyperf_parser()
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            arguments = parser.parse_args(list(options))
-    except SystemExit as stopped:
-        lines = errors.getvalue().strip().splitlines() or ["see `isobench run --help`"]
-        message = lines[-1].split("error: ")[-1]
-        raise PlanError(f"options of pyperf: {message}") from stopped
-    for name in _RESERVED:
-        if getattr(arguments, name, None) != parser.get_default(name):
-            flag = name.replace("_", "-")
-            raise PlanError(f"option of pyperf: --{flag} is given by the harness; leave it out")
-    processes, values = parser.get_default("processes"), parser.get_default("values")
-    if arguments.rigorous:
-        arguments.processes = processes * 2
-    elif arguments.fast:
-        arguments.processes = max(processes // 2, 3)
-        arguments.values = max(values * 2 // 3, 2)
-    elif arguments.debug_single_value:
-        arguments.processes, arguments.values, arguments.warmups = 1, 1, 0
-    return arguments
-
-
-@functools.cache
-def _pyperf_parser() -> Any:
-    import pyperf
-
-    # pyperf allows one Runner of a class a process, against benchmarks that share one by mistake.
-    # This one runs nothing: a class of its own leaves theirs alone.
-    class Options(pyperf.Runner):  # type: ignore[misc] # pyperf is untyped
-        pass
-
-    return Options().argparser
-
-
-# Seconds of a call where it is not short against pyperf's least time of a value: all that is known
-# before anything has been measured.
-_SLOW_CALL = {"sandcrust-fork": 2e-3}  # by mechanism
-_SLOW_CONTENT = {"live-1000": 3e-3, "fault": 2e-3}
-_PER_BYTE_OF_PNG = 5e-8
-_START = 0.25  # seconds for a worker process to start and check its result
-_CALIBRATION = 6  # values' worth of time that finding the number of loops takes
-
-
-# Emulated seconds of the host: a boot is shared; a cell forks, checks its result, counts batches.
-_EMULATED_START = 0.4
-_EMULATED_PER_BYTE = 1e-6
-_EMULATED_PER_BYTE_OF_PNG = 4e-6
-
-
-def _emulated_seconds(cell: Cell) -> float:
-    slow = 2.0 if cell.backend.startswith("sandcrust-fork") else 1.0
-    is_png = cell.workload == "png-decode"
-    per_byte = _EMULATED_PER_BYTE_OF_PNG if is_png else _EMULATED_PER_BYTE
-    return _EMULATED_START + slow * per_byte * cell.size
-
-
-def expected_seconds(cell: Cell, arguments: Any) -> float:
-    """Estimate how long a cell takes with these arguments of pyperf."""
-    slow = next((t for prefix, t in _SLOW_CALL.items() if cell.backend.startswith(prefix)), 0.0)
-    slow += _SLOW_CONTENT.get(cell.content, 0.0)
-    if cell.workload == "png-decode":
-        slow += _PER_BYTE_OF_PNG * cell.size
-    # Loops double until a value takes the least time, so it takes 1.5 times that on average.
-    value = max(1.5 * arguments.min_time, slow)
-    warmups = 1 if arguments.warmups is None else arguments.warmups
-    per_process = _START + value * (arguments.values + warmups)
-    return float(_START * 2 + value * _CALIBRATION + arguments.processes * per_process)

@@ -5,8 +5,9 @@ import os
 import pytest
 
 from backends import registry
-from harness import inputs, workloads
-from harness.plan import PRESETS, Cell, PlanError, make_plan, pyperf_arguments
+from backends.contract import Availability
+from harness import inputs, pyperf_options, workloads
+from harness.plan import PRESETS, Cell, PlanError, make_plan
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -126,7 +127,7 @@ def test_an_unavailable_backend_is_listed_with_reason_and_remedy() -> None:
     ("arguments", "message"),
     [
         ({"preset": "huge"}, "no preset 'huge'"),
-        ({"preset": "smoke", "backends": ["mkp"]}, "no backend 'mkp'; there are: none"),
+        ({"preset": "smoke", "backends": ["mkp"]}, "no backend 'mkp'; did you mean mpk?"),
         ({"preset": "smoke", "workload_names": ["gzip"]}, "no workload 'gzip'"),
         ({"preset": "smoke", "contents": ["images"]}, "no content 'images'"),
         (
@@ -154,6 +155,19 @@ def test_an_unavailable_backend_is_listed_with_reason_and_remedy() -> None:
             "nothing to measure.*none: .*no recovery",
         ),
         ({"preset": "smoke", "sizes": [0]}, "size 0"),
+        (
+            {"preset": "smoke", "contents": ["pairs"], "sizes": [64]},
+            "size 64: the contents pairs have their own; for: snappy-compress, snappy-uncompress",
+        ),
+        (
+            {"preset": "smoke", "backends": ["none", "pipe-floor"], "workload_names": ["malloc"]},
+            "backend pipe-floor: nothing of what was chosen",
+        ),
+        ({"preset": "smoke", "emulate": True, "level": "python"}, "--level python"),
+        (
+            {"preset": "smoke", "backends": ["pipe-floor"], "emulate": True},
+            "--emulate: no chosen backend can be counted",
+        ),
         ({"preset": "smoke", "pyperf": ["--frobnicate"]}, "frobnicate"),
         ({"preset": "smoke", "pyperf": ["--processes", "many"]}, "many"),
         ({"preset": "smoke", "pyperf": ["-o", "x.json"]}, "--output is given by the harness"),
@@ -171,5 +185,16 @@ def test_a_plan_that_makes_no_sense_says_why(arguments: dict, message: str) -> N
 
 def test_options_of_pyperf_come_after_the_presets_and_win() -> None:
     plan = make_plan("smoke", pyperf=["--processes=9"])
-    assert pyperf_arguments(plan.pyperf).processes == 9
+    assert pyperf_options.parse(plan.pyperf).processes == 9
     assert make_plan("smoke", pyperf=["--rigorous"]).total_seconds() > plan.total_seconds()
+
+
+def test_options_of_pyperf_are_refused_where_nothing_is_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = Availability.no("no protection keys", "emulate them", emulated=True)
+    monkeypatch.setattr(type(registry.find("mpk")), "availability", lambda _: counted)
+    there = {"backends": ["mpk"], "workload_names": ["switch"], "modelled": False}
+    assert {cell.provenance for cell in make_plan("smoke", **there).cells} == {"emulated"}
+    with pytest.raises(PlanError, match=r"options of pyperf \(--rigorous\): .*emulated machine"):
+        make_plan("smoke", **there, pyperf=["--rigorous"])
