@@ -79,7 +79,7 @@ def scan(path: Path) -> list[Gadget]:
     Raises:
         NotScannableError: It is not an x86-64 ELF file, is truncated, or cannot be read.
     """
-    with _opened(path) as elf:
+    with opened(path) as elf:
         occurrences = list(_occurrences(elf, path))
         # Reading symbols takes most of the time, and most files have no gadget.
         functions = _functions(elf) if occurrences else []
@@ -174,7 +174,7 @@ def _cache() -> dict[str, Path]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """Open an x86-64 ELF file; whatever it leads the reader to is a NotScannableError."""
     try:
         _check_kind(path)
@@ -213,7 +213,7 @@ def _elf(file: BinaryIO, path: Path) -> Any:
 
 def _linking(path: Path, inherited: tuple[Path, ...]) -> _Linking:
     tags: dict[str, list[str]] = {"needed": [], "soname": [], "rpath": [], "runpath": []}
-    with _opened(path) as elf:
+    with opened(path) as elf:
         for segment in elf.iter_segments("PT_DYNAMIC"):
             for tag in segment.iter_tags():
                 name = str(tag.entry.d_tag).removeprefix("DT_").lower()

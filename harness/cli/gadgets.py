@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli import bad_input
+from harness.wording import number
 
 
 @click.command(
@@ -62,7 +63,7 @@ def command(libraries: tuple[str, ...], *, no_dependencies: bool, as_json: bool)
         console = Console(width=None if sys.stdout.isatty() else 140)
         if found:
             console.print(table)
-        console.print(f"{len(found)} in {len(files)} files", highlight=False)
+        console.print(f"{len(found)} in {number(len(files), 'file')}", highlight=False)
     sys.exit(1 if found else 0)
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from harness import comparison
+from harness.wording import number
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -71,10 +72,12 @@ def common_sizes_note(rows: pd.DataFrame) -> str:
     if not sizes:
         return "none, for no size is common to all"
     of = rows["size"].nunique()
+    if of == 1:
+        return "over the one size"
     if len(sizes) == of:
-        return f"over all {_count(of, of, 'size')}"
+        return f"over all {number(of, 'size')}"
     listed = ", ".join(comparison.format_size(size) for size in sizes)
-    return f"over the {_count(len(sizes), len(sizes), 'size')} of {of} that all have ({listed})"
+    return f"over the {number(len(sizes), 'size')} of {of} that all have ({listed})"
 
 
 def _counts(panel: comparison.Panel, rows: pd.DataFrame) -> str:
@@ -95,8 +98,7 @@ def _interval(rows: pd.DataFrame) -> str:
 
 
 def _count(low: int, high: int, noun: str) -> str:
-    plural = noun if high == 1 else f"{noun}{'es' if noun.endswith('s') else 's'}"
-    return f"{low} {plural}" if low == high else f"{low}–{high} {plural}"
+    return number(high, noun) if low == high else f"{low}–{number(high, noun)}"
 
 
 def _missing(

@@ -351,7 +351,7 @@ def test_the_command_lists_them(library: Path) -> None:
     shown = isobench("--no-dependencies", library, library)
     assert shown.returncode == 1
     assert "hides+0x2" in shown.stdout
-    assert "4 in 1 files" in shown.stdout
+    assert "4 in 1 file" in shown.stdout
 
 
 def test_the_command_finds_nothing_in_a_clean_library(tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_the_command_finds_nothing_in_a_clean_library(tmp_path: Path) -> None:
 def test_the_command_takes_a_name_with_and_without_dependencies() -> None:
     alone = isobench("--no-dependencies", "libc.so.6")
     assert alone.returncode == 1
-    assert "1 in 1 files" in alone.stdout
+    assert "1 in 1 file" in alone.stdout
     assert "XRSTOR" in isobench("libc.so.6").stdout
 
 
