@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from backends import registry
+from backends import names, registry
 from backends.contract import ForeignFunction
+from harness.cli import bad_input
+from harness.wording import number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from backends.audit import Report
 
 
@@ -46,8 +51,10 @@ def command(library: str, functions: tuple[str, ...], file: Path | None) -> None
     availability = registry.find("mpk").availability()
     if not availability.available:
         if not availability.emulated or os.environ.get("ISOBENCH_EMULATED"):
-            raise click.UsageError(f"{availability.reason}. {availability.remedy}")
-        sys.exit(_in_the_emulated_machine())
+            bad_input(f"{availability.reason}. {availability.remedy}")
+        files = [_offering(library, functions), *([file] if file else [])]
+        sys.exit(_in_the_emulated_machine(files))
+    _offering(library, functions)
     from backends import audit
 
     data = b"" if file is None else file.read_bytes()
@@ -57,29 +64,52 @@ def command(library: str, functions: tuple[str, ...], file: Path | None) -> None
         try:
             report = audit.outside_writes(ForeignFunction(path, name), data)
         except OSError as error:
-            raise click.UsageError(str(error)) from error
+            bad_input(error.strerror or error)
         outside = outside or bool(report.writes)
         _print(name, report)
     sys.exit(1 if outside else 0)
 
 
-def _in_the_emulated_machine() -> int:
+def _offering(library: str, functions: Iterable[str]) -> Path:
+    """Find the library's file, and see that the functions are in it or in what it loads."""
+    from harness import exports, gadgets
+
+    try:
+        files = gadgets.closure(library)
+        offered = [exports.functions(path) for path in files]
+    except gadgets.NotScannableError as error:
+        bad_input(error)
+    for name in functions:
+        if not any(name in mine for mine in offered):
+            listing = f"nm -D --defined-only {shlex.quote(str(files[0]))}"
+            unknown = names.unknown("function", name, sorted(offered[0]), listed_by=listing)
+            bad_input(f"{library}: {unknown}")
+    return files[0]
+
+
+def _in_the_emulated_machine(files: Iterable[Path]) -> int:
     from harness import emulated
 
+    for file in files:
+        if not emulated.shows(file):
+            bad_input(
+                f"{file} cannot be seen in the emulated machine, which has temporary folders of "
+                f"its own; copy it into this folder, {Path.cwd()}"
+            )
     obstacle = emulated.obstacle()
     if obstacle:
-        raise click.UsageError(obstacle)
+        bad_input(obstacle)
     arguments = [sys.executable, "-m", "harness", *sys.argv[1:]]
     try:
         return emulated.run(arguments, kernel=emulated.kernel(emulated.KERNELS[0]))
     except (emulated.EmulationError, emulated.TimeLimitError) as error:
-        raise click.UsageError(str(error)) from error
+        bad_input(error)
 
 
 def _print(name: str, report: Report) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
-    ending = report.ending or f"returned {report.output} bytes"
-    console.print(f"{name}: {ending}; {len(report.writes)} outside writes", markup=False)
+    ending = report.ending or f"returned {number(report.output, 'byte')}"
+    console.print(f"{name}: {ending}; {number(len(report.writes), 'outside write')}", markup=False)
     if report.writes:
         table = Table("times", "by", "to", "address")
         for write in report.writes:
