@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +24,8 @@ Verdict = Literal["ok", "warn", "bad"]
 Topic = Literal["host", "backends", "counting", "storage", "noise"]
 
 _SEVERITY: dict[Verdict, int] = {"ok": 0, "warn": 1, "bad": 2}
+
+_NAMES_SHOWN = 3  # of walls with the same finding
 
 # A run of the largest preset, figures included, takes tens of megabytes.
 _ENOUGH_BYTES = 500_000_000
@@ -99,7 +101,7 @@ def check_host(facts: dict[str, host.JSON]) -> list[Check]:
 
 def check_backends(backends: Sequence[Backend], broken: Iterable[Broken]) -> list[Check]:
     """Say which walls can be measured here, and which entry points gave none."""
-    checks = [_check_backend(backend) for backend in backends]
+    checks = _of_one_finding([_check_backend(backend) for backend in backends])
     checks += [
         Check(
             "backends",
@@ -115,9 +117,23 @@ def check_backends(backends: Sequence[Backend], broken: Iterable[Broken]) -> lis
         remedy = "Install the project, which brings its own: make venv"
         checks.append(Check("backends", "backends", "bad", finding, remedy))
     elif not any(check.verdict == "ok" for check in checks):
-        finding = f"none of {len(backends)} can be measured here"
+        finding = "none can be measured here"
         checks.append(Check("backends", "backends", "bad", finding, "See each one's reason."))
     return checks
+
+
+def _of_one_finding(checks: Iterable[Check]) -> list[Check]:
+    """Join the checks that differ in nothing but the name: many walls lack the same."""
+    names: dict[Check, list[str]] = {}
+    for check in checks:
+        names.setdefault(replace(check, name=""), []).append(check.name)
+    return [replace(check, name=_listed(mine)) for check, mine in names.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= _NAMES_SHOWN:
+        return ", ".join(names)
+    return f"{names[0]} and {len(names) - 1} more (isobench list)"
 
 
 def _check_backend(backend: Backend) -> Check:

@@ -6,6 +6,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from backends.command import as_typed
+
 
 @click.command(
     "doctor",
@@ -23,5 +25,6 @@ def command() -> None:
         table.add_column(column, overflow="fold")
     for check in doctor.diagnose().checks:
         style = styles[check.verdict]
-        table.add_row(f"[{style}]{check.verdict}[/]", check.name, check.finding, check.remedy)
+        name, remedy = as_typed(check.name), as_typed(check.remedy)
+        table.add_row(f"[{style}]{check.verdict}[/]", name, check.finding, remedy)
     Console().print(table)

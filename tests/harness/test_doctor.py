@@ -89,6 +89,15 @@ def test_an_unavailable_backend_is_shown_with_its_reason_and_remedy() -> None:
     assert away.remedy == "run it on the emulated machine"
 
 
+def test_walls_that_lack_the_same_are_one_check() -> None:
+    others = [Stub(f"away-{n}", "It does not.", "keys", answer=KEYS) for n in range(5)]
+    few, here = doctor.check_backends([AWAY, HERE, others[0]], [])
+    assert (few.name, here.name) == ("away, away-0", "here")
+    many, _ = doctor.check_backends([AWAY, *others, HERE], [])
+    assert many.name == "away and 5 more (isobench list)"
+    assert (many.verdict, many.finding, many.remedy) == ("warn", KEYS.reason, KEYS.remedy)
+
+
 def test_a_backend_that_raises_when_asked_is_shown_and_the_rest_goes_on() -> None:
     rude, here = doctor.check_backends([Rude("rude", "Raises.", "nothing"), HERE], [])
     assert rude.verdict == "bad"
