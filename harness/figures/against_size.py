@@ -90,7 +90,7 @@ def _draw(plot: Plot) -> Figure:
     figure = Figure(figsize=(style.PAGE, total))
     style.write_lines(figure, [plot.title], style.MARGIN, weight="bold")
     left = _LABEL + max(
-        (_label_width(unit, _with_quoted(plot, unit, group)) for (_, unit), group in panels),
+        (_label_width(unit, _heights(plot, unit, group)) for (_, unit), group in panels),
         default=0.0,
     )
     for (panel, group), mean, legend in zip(panels, means, legends, strict=True):
@@ -107,9 +107,11 @@ def _quoted(plot: Plot, unit: str) -> pd.DataFrame:
     return plot.quoted[plot.quoted["unit"] == unit]
 
 
-def _with_quoted(plot: Plot, unit: str, rows: pd.DataFrame) -> pd.Series[float]:
-    means: pd.Series[float] = pd.concat([rows["mean"], _quoted(plot, unit)["mean"]])
-    return means
+def _heights(plot: Plot, unit: str, rows: pd.DataFrame) -> pd.Series[float]:
+    """Return what the vertical axis must reach: means and the upper ends of their intervals."""
+    upper = rows["high"].fillna(rows["mean"])
+    heights: pd.Series[float] = pd.concat([rows["mean"], upper, _quoted(plot, unit)["mean"]])
+    return heights
 
 
 def _draw_row(
@@ -121,7 +123,7 @@ def _draw_row(
 ) -> None:
     provenance, unit = panel
     width = (style.PAGE - corner[0] - _BETWEEN) / 2 - style.MARGIN
-    limits = _decades(_with_quoted(plot, unit, rows) / _divisor(unit))
+    limits = _decades(_heights(plot, unit, rows) / _divisor(unit))
     for number, workload in enumerate(tables.FIGURE_3):
         left = corner[0] + number * (width + _BETWEEN)
         axes = style.add_axes(figure, left, corner[1], width, _PLOT)
@@ -143,18 +145,19 @@ def _draw_row(
             _draw_line(axes, line.sort_values("size"), plot.marks[backend], level)
         quoted = _quoted(plot, unit)
         for _, line in quoted[quoted["workload"] == workload].groupby("backend"):
-            axes.plot(
-                line["size"], line["mean"] / _divisor(unit), **style.quoted_style(line.iloc[0])
-            )
+            means = line["mean"] / _divisor(unit)
+            axes.plot(line["size"], means, clip_on=False, **style.quoted_style(line.iloc[0]))
 
 
 def _draw_line(axes: Axes, rows: pd.DataFrame, mark: style.Mark, level: str) -> None:
     unit, provenance = str(rows["unit"].iloc[0]), str(rows["provenance"].iloc[0])
     scaled = rows[["mean", "low", "high"]] / _divisor(unit)
     label = comparison.series_label(str(rows["backend"].iloc[0]), level)
+    # All lies within the limits, and marks at them are not to be cut.
     axes.plot(
-        rows["size"], scaled["mean"], label=label, **style.line_style(mark, provenance, level)
-    )
+        rows["size"], scaled["mean"], label=label, clip_on=False,
+        **style.line_style(mark, provenance, level),
+    )  # fmt: skip
     known = scaled["low"].notna() & scaled["high"].notna()
     bounded = scaled[known]
     # A bound below zero has no logarithm; the bar then goes down to the edge.
@@ -204,8 +207,8 @@ def _decades(values: pd.Series[float]) -> tuple[float, float]:
     return 10.0**low, 10.0**high
 
 
-def _label_width(unit: str, means: pd.Series[float]) -> float:
-    low, high = (round(math.log10(limit)) for limit in _decades(means / _divisor(unit)))
+def _label_width(unit: str, heights: pd.Series[float]) -> float:
+    low, high = (round(math.log10(limit)) for limit in _decades(heights / _divisor(unit)))
     return max(style.text_width(_tick(10.0**n, unit)) for n in range(low, high + 1))
 
 
@@ -236,22 +239,27 @@ def _lines_legend(plot: Plot, panel: comparison.Panel, rows: pd.DataFrame) -> st
             **style.line_style(plot.marks[backend], provenance, level),
             label=f"{comparison.series_label(plot.names.get(backend, backend), level)}: {means}",
         )
-        for (backend, level), means in _means(rows, unit).items()
+        for (backend, level), means in _means(rows, unit, rows).items()
     ]
     quoted = _quoted(plot, unit)
-    means = _means(quoted, unit)
+    means = _means(quoted, unit, rows)
     for (backend, _), line in comparison.series(quoted).items():
         label = f"{backend}: {means[backend, 'native']}"
         handles.append(Line2D([], [], **style.quoted_style(line.iloc[0]), label=label))
     return style.Legend(handles, style.PAGE, least_columns=2)
 
 
-def _means(rows: pd.DataFrame, unit: str) -> dict[comparison.Series, str]:
-    """Write the geometric means of each series, of (a) and of (b)."""
+def _means(rows: pd.DataFrame, unit: str, ours: pd.DataFrame) -> dict[comparison.Series, str]:
+    """Write the geometric means of each series, of (a) and of (b), over the sizes of our rows.
+
+    Where not all of those are quoted, there is no mean to compare with ours.
+    """
     means = []
     for workload in tables.FIGURE_3:
+        sizes = comparison.common_sizes(ours[ours["workload"] == workload])
         mine = rows[rows["workload"] == workload]
-        means.append(comparison.geometric_means(mine, comparison.common_sizes(mine)))
+        known = set(sizes) <= set(comparison.common_sizes(mine))
+        means.append(comparison.geometric_means(mine, sizes) if known else {})
     return {
         key: " | ".join(comparison.format_quantity(m.get(key, math.nan), unit) for m in means)
         for key in comparison.series(rows)

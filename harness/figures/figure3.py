@@ -23,9 +23,11 @@ def draw(run: Run, content: str) -> Figure:
     rows = tables.figure3_rows(run)
     rows = rows[rows["content"] == content]
     quoted = literature.counts(tables.FIGURE_3)
-    quoted = quoted[quoted["content"] == content]
     shown = style.drawable(rows)
-    beside = len(quoted) and (shown["unit"] == "instructions").any()
+    counted = shown.loc[shown["unit"] == "instructions", "size"]
+    # Upstream's other sizes would lie outside of the axis.
+    beside = quoted["size"].between(counted.min(), counted.max())
+    quoted = quoted[(quoted["content"] == content) & beside]
     return against_size.draw(
         against_size.Plot(
             title=f"Snappy on {content or 'unstated'} content: cost of one call against size",
@@ -34,7 +36,7 @@ def draw(run: Run, content: str) -> Figure:
             names={},
             quoted=quoted,
             notes=[
-                *(literature.sources(quoted) if beside else ()),
+                *literature.sources(quoted),
                 " ".join(tables.notes(run, shown, tables.FIGURE_3)),
             ],
         )

@@ -1,7 +1,8 @@
 """How figures look: sizes, colours, marks, and text that is measured before it is placed.
 
 A mechanism has a colour, a backend a marker and a line style, so that a figure reads in grey too.
-Provenance is the filling: solid is measured, hatched (or half filled) is computed, open is cited.
+Provenance is the filling: solid is measured, hatched is modelled or emulated, each its own way (or
+half filled: the left half, the lower half), open is cited.
 Dotted lines are of the Python level.
 """
 
@@ -184,10 +185,10 @@ def _spread(names: Sequence[str], choices: Sequence[_T]) -> dict[str, _T]:
 # ---- provenance ----
 
 _HATCHES = {"measured": "", "modelled": "////", "emulated": "\\\\\\\\"}
-_FILLS: dict[str, Literal["full", "left"]] = {
+_FILLS: dict[str, Literal["full", "left", "bottom"]] = {
     "measured": "full",
     "modelled": "left",
-    "emulated": "left",
+    "emulated": "bottom",
 }
 
 

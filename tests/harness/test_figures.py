@@ -25,7 +25,7 @@ from made_up_runs import (
 )
 from scipy import stats
 
-from harness import comparison, figures, wrpkru
+from harness import comparison, figures, literature, wrpkru
 from harness.figures import figure2, figure3, style
 
 if TYPE_CHECKING:
@@ -356,12 +356,62 @@ def test_the_artifacts_counts_are_open_marks_among_counts_of_random_content_only
     assert_legible(figure)
 
 
+def test_quoted_means_are_over_the_sizes_of_the_run() -> None:
+    quoted = literature.counts(["snappy-compress", "snappy-uncompress"])
+    mine = quoted[(quoted["backend"] == "none (quoted)") & (quoted["content"] == "random")]
+    for sizes in ((1 << 16,), (1, 256, 1 << 21)):
+        both = [
+            stats.gmean(mine.loc[(mine["workload"] == work) & mine["size"].isin(sizes), "mean"])
+            for work in ("snappy-compress", "snappy-uncompress")
+        ]
+        means = " | ".join(comparison.format_quantity(mean, "instructions") for mean in both)
+        rows = sized_rows("none", 6, sizes, **EMULATED)
+        assert f"none (quoted): {means}" in prose(figure3.draw(make_run(rows), "random"))
+
+
+def test_where_a_size_of_the_run_is_not_quoted_there_is_no_quoted_mean() -> None:
+    rows = sized_rows("none", 6, (1, 100, 1 << 21), **EMULATED)
+    nothing = comparison.NOTHING
+    text = prose(figure3.draw(make_run(rows), "random"))
+    assert f"none (quoted): {nothing} | {nothing}" in text
+
+
+@pytest.mark.parametrize("sizes", [(1 << 16,), (256, 1 << 16), (1, 1 << 21)])
+def test_every_mark_is_drawn_whole_within_its_axes(sizes: tuple[int, ...]) -> None:
+    # Means of powers of ten lie on the edge of the axis.
+    rows = [row | {"mean": 1e3} for row in sized_rows("none", 6, sizes, **EMULATED)]
+    for axes in figure3.draw(make_run(rows), "random").axes:
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        marks = [line for line in axes.lines if line.get_marker() in ("o", "<", ">", "D", "^")]
+        assert len(marks) == 6
+        for line in marks:
+            assert not line.get_clip_on()
+            assert all(left < x < right for x in line.get_xdata())
+            assert all(bottom <= y <= top for y in line.get_ydata())
+
+
+def test_sizes_that_the_artifact_has_not_are_shown_without_it() -> None:
+    rows = sized_rows("none", 6, (100, 200), **EMULATED)
+    assert "quoted" not in prose(figure3.draw(make_run(rows), "random")).lower()
+
+
+def test_an_interval_is_not_cut_off_at_the_top() -> None:
+    rows = [row | {"mean": 90.0, "high": 400.0} for row in sized_rows("none", 6, **EMULATED)]
+    for axes in figure3.draw(make_run(rows), "random").axes:
+        assert axes.get_ylim()[1] >= 400
+
+
 def test_a_run_of_times_quotes_no_counts() -> None:
     text = prose(figure3.draw(make_run(sized_rows("none", 0)), "random"))
     assert "quoted" not in text.lower()
 
 
 # ---- marks ----
+
+
+def test_each_provenance_fills_marks_its_own_way() -> None:
+    fills = [style.provenance_line(name).get_fillstyle() for name in comparison.PROVENANCE]
+    assert len(set(fills)) == len(fills)
 
 
 def test_a_backend_looks_the_same_whatever_else_is_in_the_run() -> None:
