@@ -116,8 +116,7 @@ def kernel(series: str) -> Kernel:
         EmulationError: It cannot be had: no network, no room, no such package.
     """
     folder = cache_folder() / series
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with _lock_file(folder) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be unpacking the same
         found = _unpacked(series, folder)
         if found is None:
@@ -126,6 +125,17 @@ def kernel(series: str) -> Kernel:
     if found is None:
         raise EmulationError(f"the kernel unpacked in {folder} is damaged; remove it and try again")
     return found
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / "lock").open("w")
+    except OSError as error:
+        raise EmulationError(
+            f"cannot write {error.filename}, where kernels are kept: {error.strerror}; choose a "
+            "cache folder that can be written, with the variable XDG_CACHE_HOME"
+        ) from error
 
 
 def _unpacked(series: str, folder: Path) -> Kernel | None:
@@ -261,6 +271,13 @@ def _shown() -> list[Path]:
     needed = {Path.cwd().resolve(), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
     hidden = tuple(f"{name}/" for name in _HIDDEN)
     return [folder for folder in sorted(needed) if str(folder).startswith(hidden)]
+
+
+def shows(file: Path) -> bool:
+    """Say whether a file of this host can be read in the emulated machine."""
+    place = file.resolve()
+    hidden = any(place.is_relative_to(name) for name in _HIDDEN)
+    return not hidden or _is_in_shown(place)
 
 
 def _is_in_shown(folder: Path) -> bool:

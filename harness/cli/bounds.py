@@ -10,6 +10,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from backends.names import unknown
+from harness.cli import bad_input
+
 if TYPE_CHECKING:
     from harness import bounds
 
@@ -34,10 +37,12 @@ def command(names: tuple[str, ...], *, counts: bool, as_json: bool) -> None:
     from harness import bounds
 
     known = bounds.bounds()
+    kinds = {bound.name: bound.kind for bound in known}
     for name in names:
-        if name not in [bound.name for bound in known]:
-            everything = ", ".join(bound.name for bound in known)
-            raise click.UsageError(f"no figure {name!r}; there are: {everything}")
+        if name not in kinds:
+            bad_input(unknown("figure", name, list(kinds)))
+        if counts and kinds[name] != "count":
+            bad_input(f"--counts: {name} is a {kinds[name]}, not a count; leave out one of the two")
     chosen = [
         bound
         for bound in known

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "plan",
+    cls=planning.PlanCommand,
     epilog="""\b
 Examples:
   isobench plan                                   what `isobench run` would measure

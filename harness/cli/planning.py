@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from harness import workloads
+from backends import names
+from backends.command import as_typed
+from harness import pyperf_options, workloads
 from harness.cli import bad_input
 from harness.plan import PRESETS, Plan, PlanError, make_plan
+from harness.wording import duration, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
-
-PYPERF_HELP = """What comes after -- goes to pyperf: --rigorous, --fast, --affinity=1,
---processes=10, … (`python -m pyperf timeit --help` lists them)."""
 
 
 # Parameters of a plan -> what the user calls them.
@@ -42,6 +43,72 @@ def given() -> list[str]:
     return [said for name, said in _PLAN.items() if source(name) is ParameterSource.COMMANDLINE]
 
 
+class Choice(click.Choice[str]):
+    """One of some names; a misspelt one is told which was meant."""
+
+    def __init__(self, kind: str, choices: Sequence[str]) -> None:
+        """Take the choices, and what they are names of."""
+        super().__init__(choices)
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return a choice, or end with the message."""
+        if value not in self.choices:
+            bad_input(names.unknown(self._kind, value, list(self.choices)))
+        return super().convert(value, param, ctx)
+
+
+class PlanCommand(click.Command):
+    """A command with the options of a plan, which knows pyperf's where their `--` is missing."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, or end with the command line that was meant."""
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption as error:
+            meant = self._with_pyperfs_apart(ctx, args)
+            if meant is None:
+                raise
+            bad_input(
+                f"{error.option_name} is pyperf's, whose options come after --. Type:\n"
+                f"  {ctx.command_path} {meant}"
+            )
+
+    def _with_pyperfs_apart(self, ctx: click.Context, args: list[str]) -> str | None:
+        """Write the arguments with pyperf's after a `--`; None if some are not pyperf's either."""
+        end = args.index("--") if "--" in args else len(args)
+        ours, theirs = args[:end], args[end + 1 :]
+        moved: list[str] = []
+        while True:
+            try:
+                self.make_parser(ctx).parse_args(list(ours))
+            except click.NoSuchOption as error:
+                words = [word.split("=")[0] for word in ours]
+                if error.option_name not in words:
+                    return None  # one of several letters after one dash
+                place = words.index(error.option_name)
+                taken = _taken_by_pyperf(ours[place : place + 2])
+                if not taken:
+                    return None
+                moved += ours[place : place + taken]
+                del ours[place : place + taken]
+            except click.UsageError:
+                return None
+            else:
+                return shlex.join([*ours, "--", *moved, *theirs])
+
+
+def _taken_by_pyperf(words: Sequence[str]) -> int:
+    """Say how many words are an option of pyperf: 1, 2 if the second is its value, or 0."""
+    for count in (1, len(words)):
+        try:
+            pyperf_options.parse(words[:count])
+        except pyperf_options.OptionError:
+            continue
+        return count
+    return 0
+
+
 def planned(
     *, obstacle: Callable[[], str] = str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -57,7 +124,7 @@ def _with_plan(function: Callable[..., None], obstacle: Callable[[], str]) -> Ca
 
     @click.option(
         "--preset",
-        type=click.Choice(list(PRESETS)),
+        type=Choice("preset", list(PRESETS)),
         default="quick",
         show_default=True,
         help="; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items()),
@@ -67,14 +134,14 @@ def _with_plan(function: Callable[..., None], obstacle: Callable[[], str]) -> Ca
         "--workload",
         "workload_names",
         multiple=True,
-        type=click.Choice([workload.name for workload in workloads.WORKLOADS]),
+        type=Choice("workload", [workload.name for workload in workloads.WORKLOADS]),
         help="Only this one. Repeatable.",
     )
     @click.option(
         "--content",
         "contents",
         multiple=True,
-        type=click.Choice(workloads.CONTENTS),
+        type=Choice("content", workloads.CONTENTS),
         help="Instead of the preset's. Repeatable.",
     )
     @click.option(
@@ -131,23 +198,18 @@ def show(plan: Plan, console: Console) -> None:
         )
         table.add_row(workload, provenance, content or "–", sizes or "–", names, str(len(cells)))
     console.print(table)
+    absent: dict[tuple[str, str, str], list[str]] = {}
     for missing in plan.unavailable:
-        whose = f" on {missing.workload}" if missing.workload else ""
+        key = (missing.workload, missing.reason, missing.remedy)
+        absent.setdefault(key, []).append(missing.backend)
+    for (workload, reason, remedy), backends in absent.items():
+        where = f"Not on {workload}" if workload else "Not here"
         console.print(
-            f"Not here: {missing.backend}{whose}: {missing.reason}. {missing.remedy}.", markup=False
+            f"{where}: {', '.join(backends)}: {reason}. {as_typed(remedy)}.", markup=False
         )
     console.print(
-        f"{len(plan.cells)} cells, about {duration(plan.total_seconds())}; pyperf "
+        f"{number(len(plan.cells), 'cell')}, about {duration(plan.total_seconds())}; pyperf "
         f"{' '.join(plan.pyperf)}",
         markup=False,
         highlight=False,
     )
-
-
-def duration(seconds: float) -> str:
-    """Say a duration as a person would."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import time
@@ -13,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from backends.command import as_typed
 from harness import run as running
 from harness import storage
-from harness.cli import bad_input, failed, planning
-from harness.cli.planning import duration
+from harness.cli import bad_input, cannot_write, failed, planning
+from harness.wording import duration, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from harness.results import Run
 
 _LATEST = "latest"
+_RESULTS = Path("results")
 
 
 def _obstacle() -> str:
@@ -36,6 +39,7 @@ def _obstacle() -> str:
 
 @click.command(
     "run",
+    cls=planning.PlanCommand,
     epilog="""\b
 Examples:
   isobench run                              every figure, a few sizes, a few minutes
@@ -50,7 +54,7 @@ Examples:
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("results"),
+    default=_RESULTS,
     show_default=True,
     help="Folder in which the run's folder is made.",
 )
@@ -74,7 +78,7 @@ def command(plan: Plan, *, results: Path, name: str, resume: str | None, no_figu
     """
     console = Console()
     folder = results
-    _check_choice(name, resume)
+    _check_choice(name, resume, results)
     try:
         folder = _folder(plan, results, name, resume, console)
         signal.signal(signal.SIGTERM, _stop)
@@ -82,14 +86,15 @@ def command(plan: Plan, *, results: Path, name: str, resume: str | None, no_figu
             record = running.run(folder, shown)
     except storage.StorageError as error:
         bad_input(error)
-    except FileExistsError:
-        bad_input(f"{results / name} exists; choose another --name, or go on with --resume")
     except OSError as error:
-        failed(f"{error.strerror or error}: {error.filename or results}. Finished cells are kept")
-    except KeyboardInterrupt:
-        click.echo(
-            f"\nStopped. Finished cells are in {folder}; go on: isobench run --resume {folder}"
+        failed(
+            f"cannot write {error.filename or folder}: {error.strerror or error}. Finished cells "
+            f"are kept; once it can be written: isobench run --resume {shlex.quote(str(folder))}"
         )
+    except KeyboardInterrupt:
+        if folder != results:
+            go_on = as_typed(f"isobench run --resume {shlex.quote(str(folder))}")
+            click.echo(f"\nStopped. Finished cells are in {folder}; go on: {go_on}")
         sys.exit(130)
     drawn = True if no_figures else _draw(folder, console)
     for failure in record.failures:
@@ -97,27 +102,36 @@ def command(plan: Plan, *, results: Path, name: str, resume: str | None, no_figu
     console.print(f"Results: {folder}", markup=False, highlight=False)
     if record.failures:
         failed(
-            f"{len(record.failures)} of {len(record.plan.cells)} cells failed; once the cause is "
-            f"gone: isobench run --resume {folder}"
+            f"{len(record.failures)} of {number(len(record.plan.cells), 'cell')} failed; once the "
+            f"cause is gone: isobench run --resume {shlex.quote(str(folder))}"
         )
     if not drawn:
         sys.exit(1)
 
 
-def _check_choice(name: str, resume: str | None) -> None:
+def _check_choice(name: str, resume: str | None, results: Path) -> None:
     if "/" in name or name in {".", ".."}:
         bad_input(f"--name {name!r}: a folder's name, without slashes; --results says where")
     if resume is not None and name:
         bad_input("--resume goes on with a run that has its name; leave out --name")
     if resume is not None and planning.given():
         bad_input(f"--resume goes on with the stored plan; leave out {', '.join(planning.given())}")
+    if resume not in (None, _LATEST) and results != _RESULTS:
+        bad_input(f"--resume {resume} is where the run is; leave out --results")
 
 
 def _folder(plan: Plan, results: Path, name: str, resume: str | None, console: Console) -> Path:
     """Make the run's folder, or find the one to go on with."""
     if resume is None:
         planning.show(plan, console)
-        folder = running.new_run(plan, results, name)
+        try:
+            folder = running.new_run(plan, results, name)
+        except FileExistsError as error:
+            if name and Path(error.filename) == results / name:
+                bad_input(f"{results / name} exists; choose another --name, or go on with --resume")
+            cannot_write(error, results, "--results")
+        except OSError as error:
+            cannot_write(error, results, "--results")
     else:
         folder = storage.latest_unfinished(results) if resume == _LATEST else Path(resume)
     record = storage.read_record(folder)
@@ -136,10 +150,15 @@ def _draw(folder: Path, console: Console) -> bool:
         drawn = figures.draw_all(run, folder / "figures")
         written = tables.write_all(run, folder / "tables") + results.write_table(run, folder)
     except OSError as error:
-        click.echo(f"cannot write {error.filename or folder}: {error.strerror}", err=True)
+        again = as_typed(f"isobench figures {shlex.quote(str(folder))}")
+        click.echo(
+            f"cannot write {error.filename or folder}: {error.strerror}. The numbers are kept; "
+            f"once it can be written: {again}",
+            err=True,
+        )
         return False
     _summarise(run, console)
-    console.print(f"Tables:  {folder / 'tables'} ({len(written)} files)", highlight=False)
+    console.print(f"Tables:  {folder / 'tables'} ({number(len(written), 'file')})", highlight=False)
     console.print(f"Figures: {folder / 'figures'}", markup=False, highlight=False)
     for path in drawn:
         if path.suffix == ".png":

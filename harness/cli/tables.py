@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli import bad_input, failed
+from harness.cli import bad_input, cannot_write
 from harness.storage import StorageError
 
 
@@ -35,6 +35,6 @@ def command(run: Path, to: Path | None) -> None:
     except StorageError as error:
         bad_input(error)
     except OSError as error:
-        failed(f"cannot write {error.filename or to or run}: {error.strerror}")
+        cannot_write(error, to or run, "--to")
     for file in files:
         click.echo(file)

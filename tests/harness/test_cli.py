@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import run
+from harness import emulated, run
 from harness.cli import _COMMANDS
 from small_runs import FAST, broken_plan
 
@@ -41,7 +43,10 @@ def test_the_console_command_is_the_module() -> None:
     ("arguments", "says"),
     [
         (["run", "--preset", "huge"], "huge"),
-        (["run", "--backend", "mkp"], "no backend 'mkp'"),
+        (["run", "--backend", "mkp"], "did you mean mpk?"),
+        (["plan", "--workload", "snapy-compress"], "did you mean snappy-compress or"),
+        (["run", "--preset", "smokey"], "did you mean smoke?"),
+        (["run", "--resume", "nowhere", "--results", "x"], "--results"),
         (["run", "--size", "0"], "0"),
         (["run", "--frobnicate"], "frobnicate"),
         (["run", "--", "--frobnicate"], "frobnicate"),
@@ -56,6 +61,7 @@ def test_the_console_command_is_the_module() -> None:
         (["paper", "nowhere"], "nowhere is not a run"),
         (["compare", "nowhere", "nowhere"], "nowhere is not a run"),
         (["bounds", "speed"], "no figure 'speed'"),
+        (["bounds", "--counts", "native-loop"], "native-loop is a ratio"),
         (["frobnicate"], "frobnicate"),
     ],
 )
@@ -67,6 +73,51 @@ def test_bad_input_is_one_message_and_exit_code_2(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hints_name_the_command_as_it_can_be_pasted(tmp_path: Path) -> None:
+    done = isobench("run", "--resume", "--results", tmp_path, cwd=tmp_path)
+    [hint] = re.findall(r"Start one: `(.*) run`", done.stderr)
+    command = [*shlex.split(hint), "--version"]
+    pasted = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert pasted.stdout.startswith("isobench, version"), pasted.stderr
+    assert f"Usage: {hint} run" in done.stderr
+    assert f"  {hint} plan --preset paper" in isobench("plan", "--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--rigorous", "-- --rigorous"),
+        ("--affinity 0 --level native", "--level native -- --affinity 0"),
+        ("-p 3 -- --values=4", "-- -p 3 --values=4"),
+    ],
+)
+def test_options_of_pyperf_without_dashes_before_them_are_told_the_command_to_type(
+    typed: str, meant: str
+) -> None:
+    done = isobench("plan", *typed.split())
+    assert done.returncode == 2
+    *_, line = done.stderr.splitlines()
+    assert line.endswith(f"isobench plan {meant}")
+    assert subprocess.run(shlex.split(line), capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "module", ["click", "harness.cli", "harness.cli.plan", "msgspec", "pyperf"]
+)
+def test_ctrl_c_ends_a_command_quietly_also_while_it_is_loaded(module: str) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(name, path, target=None):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupts)\n"
+        "from harness.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "plan"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_importing_the_harness_and_its_help_loads_nothing_heavy() -> None:
@@ -147,9 +198,31 @@ def test_a_results_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path
     blocked = tmp_path / "file"
     blocked.write_text("")
     done = isobench("run", "--results", blocked / "under", "--backend", "none", "--", *FAST)
-    assert done.returncode == 1
-    assert "Not a directory" in done.stderr
+    assert done.returncode == 2
+    assert f"cannot write {blocked / 'under'}: Not a directory" in done.stderr
+    assert "--results" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["figures", "tables"])
+def test_figures_and_tables_that_cannot_be_written_are_a_clear_error(
+    finished: Path, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    to = tmp_path / "file" / "under"
+    done = isobench(command, finished, "--to", to)
+    assert done.returncode == 2
+    assert f"cannot write {to}: Not a directory" in done.stderr
+    assert "with --to" in done.stderr
+
+
+def test_a_cache_that_cannot_be_written_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(emulated.EmulationError, match=r"file/isobench.*XDG_CACHE_HOME"):
+        emulated.kernel("6.12")
 
 
 def test_the_papers_parts_are_listed_with_files_and_what_a_run_lacks(finished: Path) -> None:
@@ -172,13 +245,6 @@ def test_figures_and_tables_are_made_again_from_a_stored_run(
         files = [Path(line) for line in done.stdout.splitlines()]
         assert files
         assert all(path.exists() and path.is_relative_to(to) for path in files)
-
-
-def test_compare_tests_each_common_cell(finished: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(finished, tmp_path / "other")
-    done = isobench("compare", finished, other)
-    assert done.returncode == 0, done.stderr
-    assert "Geometric mean" in done.stdout or "not significant" in done.stdout
 
 
 def test_compare_of_runs_without_a_common_cell_says_so(finished: Path, tmp_path: Path) -> None:
