@@ -204,9 +204,8 @@ def show(plan: Plan, console: Console) -> None:
         absent.setdefault(key, []).append(missing.backend)
     for (workload, reason, remedy), backends in absent.items():
         where = f"Not on {workload}" if workload else "Not here"
-        console.print(
-            f"{where}: {', '.join(backends)}: {reason}. {as_typed(remedy)}.", markup=False
-        )
+        why = as_typed(f"{reason}. {remedy}.")
+        console.print(f"{where}: {', '.join(backends)}: {why}", markup=False)
     console.print(
         f"{number(len(plan.cells), 'cell')}, about {duration(plan.total_seconds())}; pyperf "
         f"{' '.join(plan.pyperf)}",
