@@ -185,7 +185,7 @@ class Canaries:
         self._pipe = os.pipe2(os.O_NONBLOCK)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(folder / "socket"))
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
 
     def late(self) -> None:
         """Fill the canary that comes after the sandbox was opened."""

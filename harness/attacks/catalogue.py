@@ -7,6 +7,7 @@ import re
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
+from backends import names
 from harness.attacks.model import Attack, Means
 
 if TYPE_CHECKING:
@@ -118,40 +119,11 @@ def _memory() -> Iterator[Entry]:
     )
 
 
-_RAISED = [
-    "HUP",
-    "INT",
-    "QUIT",
-    "ILL",
-    "TRAP",
-    "ABRT",
-    "BUS",
-    "FPE",
-    "KILL",
-    "USR1",
-    "SEGV",
-    "USR2",
-    "PIPE",
-    "ALRM",
-    "TERM",
-    "STKFLT",
-    "STOP",
-    "TSTP",
-    "TTIN",
-    "TTOU",
-    "URG",
-    "XCPU",
-    "XFSZ",
-    "VTALRM",
-    "PROF",
-    "WINCH",
-    "IO",
-    "PWR",
-    "SYS",
-    "RTMIN",
-    "RTMAX",
-    "CONT",
-]
+_RAISED = (
+    *("HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2"),
+    *("PIPE", "ALRM", "TERM", "STKFLT", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU"),
+    *("XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS", "RTMIN", "RTMAX"),
+)
 
 
 def _control() -> Iterator[Entry]:
@@ -311,4 +283,5 @@ def find(name: str) -> Entry:
     for entry in entries():
         if entry.attack.name == name:
             return entry
-    raise LookupError(f"no attack {name!r}; `isobench attack --list` lists them")
+    known = [entry.attack.name for entry in entries()]
+    raise LookupError(names.unknown("attack", name, known, listed_by="isobench attack --list"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import platform
 import select
@@ -23,7 +24,6 @@ import click
 import msgspec
 
 from backends import native, registry
-from backends.contract import Backend
 from harness import gadgets
 from harness.attacks import canaries, host
 from harness.attacks.catalogue import LIBC_GATE, RUNTIME_GATES, entries, find
@@ -31,6 +31,8 @@ from harness.attacks.model import Attack, Harm, Outcome, Verdict, refuted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from backends.contract import Backend
 
 #: What an attack returns that this machine refuses whatever the wall: UNABLE in attack.h.
 _UNABLE = "77"
@@ -41,7 +43,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _GRACE = 1.0
 
 
-class Limits(msgspec.Struct, frozen=True):
+@dataclasses.dataclass(frozen=True)
+class Limits:
     """Seconds.
 
     Attributes:
@@ -64,7 +67,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     def slower(self, factor: float) -> Limits:
         """Return the limits for a machine that is so much slower."""
-        return Limits(*(factor * value for value in msgspec.structs.astuple(self)))
+        return Limits(*(factor * value for value in dataclasses.astuple(self)))
 
 
 def attack(victim: host.Host, machine: str, limits: Limits) -> Verdict:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "compare": "compare",
     "bounds": "bounds",
     "emulate": "emulate",
+    "attack": "attack",
     "audit": "audit",
     "gadgets": "gadgets",
     "doctor": "doctor",
