@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from backends.contract import ForeignError, UnsupportedError, ViolationError
     from backends.contract import ViolationError as DomainViolation
     from backends.marks import NULL, DeclarationError, Fixed, In, InOut, Out, Status
+    from backends.protected_memory import DataDomain, TrustedHeap
     from backends.sandbox import Function, Sandbox
 
 __all__ = [
     "NULL",
+    "DataDomain",
     "DeclarationError",
     "DomainViolation",
     "Fixed",
@@ -27,6 +29,7 @@ __all__ = [
     "Out",
     "Sandbox",
     "Status",
+    "TrustedHeap",
     "UnsupportedError",
     "ViolationError",
 ]
@@ -34,6 +37,7 @@ __all__ = [
 _HOMES = {
     "contract": ("ForeignError", "UnsupportedError", "ViolationError"),
     "marks": ("NULL", "DeclarationError", "Fixed", "In", "InOut", "Out", "Status"),
+    "protected_memory": ("DataDomain", "TrustedHeap"),
     "sandbox": ("Function", "Sandbox"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from backends import native
+from backends import faults, native
 from backends.contract import BytesLike, ForeignFunction, IsolationError
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def outside_writes(function: ForeignFunction, data: BytesLike) -> Report:
         maps = list(_maps())
         found = [
             OutsideWrite(
-                native.symbol(write.instruction) or f"{write.instruction:#x}",
-                native.symbol(write.address) or _mapping(write.address, maps),
+                faults.symbol(write.instruction) or f"{write.instruction:#x}",
+                faults.symbol(write.address) or _mapping(write.address, maps),
                 write.address,
                 write.times,
             )

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from backends.protected_memory import DataDomain
+
 BytesLike = bytes | bytearray | memoryview
 
 Kind = Literal["wall", "baseline", "reference"]
+
+#: What foreign code may do with a data domain.
+Rights = Literal["none", "read", "write"]
 
 
 class ForeignFunction(NamedTuple):
@@ -274,7 +279,9 @@ class Sandbox(ABC):
             SandboxClosedError: The sandbox is closed.
             SandboxDeadError: An earlier violation ended it, and it must not start again.
             UnsupportedError: A time limit, where the backend does not guarantee any.
-            ValueError: The function is not among those that the sandbox was opened with.
+            ValueError: The function is not among those that the sandbox was opened with, or the
+                time limit is not positive.
+            TypeError: An argument is of another type.
             OSError: The system refused what the call needs.
         """
 
@@ -297,6 +304,23 @@ class Sandbox(ABC):
         from backends import native
 
         return int(native.ffi.cast("uintptr_t", native.resolve(function)))
+
+    def grant(self, data: DataDomain, rights: Rights) -> None:  # noqa: ARG002 - here it is refused
+        """Say what foreign code may do with a data domain, from the next call on.
+
+        Args:
+            data: Memory that foreign code in domains can neither read nor write, unless granted.
+            rights: `none`, `read`, or `write`, which is reading, too.
+
+        Raises:
+            UnsupportedError: The wall is not made of protection keys. Here: it never is.
+            SandboxClosedError: The sandbox is closed.
+            ValueError: The data domain is closed, or there are no such rights.
+        """
+        raise UnsupportedError(
+            "only walls of protection keys (mpk…) are granted data domains: to others it is memory "
+            "like any other"
+        )
 
     def placement(self) -> Mapping[str, str]:
         """Tell where the sandbox runs (CPUs of caller and sandbox), as stated in the results."""
@@ -417,6 +441,21 @@ class Modelled(Protocol):
                 instruction.
         """
         ...
+
+
+def require_timeout(timeout: object) -> None:
+    """Refuse what is neither a time limit in seconds nor None, for no limit.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not positive.
+    """
+    if timeout is None:
+        return
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool):
+        raise TypeError(f"timeout is a number of seconds, or None for no limit, not {timeout!r}")
+    if not timeout > 0:  # catches NaN too
+        raise ValueError(f"timeout must be positive, in seconds, and is {timeout}")
 
 
 def allowed_cpus() -> list[int]:

@@ -3,7 +3,7 @@
 After P. Kirth, M. Dickerson, S. Crane, P. Larsen, A. Dabrowski, D. Gens, Y. Na, S. Volckaert,
 M. Franz: "PKRU-Safe: Automatically Locking Down the Heap Between Safe and Unsafe Languages",
 EuroSys 2022. Of it this is the call gate. What belongs on the trusted heap PKRU-Safe's compiler
-finds out; here it is what the program puts into a `backends.native.TrustedHeap`.
+finds out; here it is what the program puts into a `backends.TrustedHeap`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class PkruSafe(Backend):
     """A call gate that closes the trusted heap, by its protection key, for the time of a call.
 
-    Of the guarantees it claims `secrets` alone: foreign code reads and writes all that is not in a
-    `backends.native.TrustedHeap`, its caller's stack and heap among it, and ends the process if it
-    breaks. What is in one it can neither read nor write, and dies trying, as long as it runs the
-    instructions that it was built with and makes no system calls to the contrary: the addresses
-    that it returns to lie on the shared stack, and system calls are not refused. Any thread may
-    call.
+    Of the guarantees it claims `secrets` and `threads` alone: foreign code reads and writes all
+    that is not in a `backends.TrustedHeap`, its caller's stack and heap among it, and ends the
+    process if it breaks. What is in one it can neither read nor write, and dies trying, as long as
+    it runs the instructions that it was built with and makes no system calls to the contrary: the
+    addresses that it returns to lie on the shared stack, and system calls are not refused. Any
+    thread may call.
     """
 
     def availability(self) -> Availability:

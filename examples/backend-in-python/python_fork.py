@@ -98,7 +98,7 @@ class PythonForkSandbox(Sandbox):
             if self._closed:
                 raise SandboxClosedError("the sandbox is closed")
             if function not in self._functions:
-                raise ValueError(f"{function.symbol} is not among the sandbox's functions")
+                raise ValueError(f"{function} is not among the sandbox's functions")
             answer = self._exchange(function, bytes([self._functions[function]]) + request, timeout)
         if answer[0] != 0:
             raise ForeignError(function.symbol, answer[0])

@@ -15,7 +15,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
-from backends import native
+from backends import DataDomain, TrustedHeap, native
 from harness.attacks.catalogue import LIBC_GATE, RUNTIME_GATES
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Canaries:
     def __init__(
         self,
         folder: Path,
-        memory: native.DataDomain | native.TrustedHeap | None,
+        memory: DataDomain | TrustedHeap | None,
         gates: Mapping[str, list[int]],
     ) -> None:
         self._library = _library()
@@ -161,7 +161,7 @@ class Canaries:
         self._libc.mprotect(ctypes.c_void_p(addresses["page"]), mmap.PAGESIZE, mmap.PROT_READ)
         if self._memory is not None:
             addresses["secret"] = self._memory.address
-            if isinstance(self._memory, native.TrustedHeap):
+            if isinstance(self._memory, TrustedHeap):
                 self._memory.write(0, self._contents["secret"])
             else:
                 self._memory.memory[:LENGTH] = self._contents["secret"]
@@ -242,7 +242,7 @@ class Canaries:
         return seen | self._files() | self._process()
 
     def _secret(self) -> bytes:
-        if isinstance(self._memory, native.TrustedHeap):
+        if isinstance(self._memory, TrustedHeap):
             return self._memory.read(0, LENGTH)
         if self._memory is not None:
             return bytes(self._memory.memory[:LENGTH])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backends import native
+from backends import DataDomain, TrustedHeap, native
 from backends.contract import (
     Backend,
     ForeignError,
@@ -146,12 +146,12 @@ class Host:
             report.failed = traceback.format_exc()
         channel.write(report)
 
-    def _set_apart(self) -> native.DataDomain | native.TrustedHeap | None:
+    def _set_apart(self) -> DataDomain | TrustedHeap | None:
         if not self.backend.guarantees.secrets:
             return None
         if self.backend.mechanism == "pkru-safe":
-            return native.TrustedHeap(mmap.PAGESIZE)
-        return native.DataDomain(mmap.PAGESIZE)
+            return TrustedHeap(mmap.PAGESIZE)
+        return DataDomain(mmap.PAGESIZE)
 
     @property
     def _limit(self) -> float | None:

@@ -77,12 +77,12 @@ def test_a_model_gives_the_results_of_the_functions(name: str) -> None:
 
 
 MIXED = """
-from backends import native, registry
+from backends import DataDomain, native, registry
 from backends.contract import ForeignFunction
 
 echo = ForeignFunction(native.BENIGN, "benign_echo")
 with registry.find("mpk").open_model([echo]) as sandbox:
-    for open_wall in (lambda: registry.find("mpk").open([echo]), lambda: native.DataDomain(4096)):
+    for open_wall in (lambda: registry.find("mpk").open([echo]), lambda: DataDomain(4096)):
         try:
             open_wall()
         except OSError as error:

@@ -243,6 +243,21 @@ def test_a_time_limit_that_cannot_be_kept_is_refused(
         assert sandbox.call(functions.EMPTY) == b""
 
 
+def test_what_is_of_the_wrong_type_is_refused(backend: Backend, functions: Functions) -> None:
+    echo = functions.benign("echo")
+    with backend.open([echo]) as sandbox:
+        for no_function in ("benign_echo", None, echo.library):
+            with pytest.raises((TypeError, ValueError), match=r"[Ff]unction"):
+                sandbox.call(no_function)
+        for no_bytes in ("text", 5, None):
+            with pytest.raises(TypeError):
+                sandbox.call(echo, no_bytes)
+        for no_time in ("1", b"1", [1]):
+            with pytest.raises((TypeError, UnsupportedError)):
+                sandbox.call(echo, timeout=no_time)
+        assert sandbox.call(echo, b"x") == b"x"
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
 def test_a_time_limit_that_is_not_positive_is_refused(
     backend: Backend, functions: Functions, timeout: float

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backends import audit, native, registry
+from backends import DataDomain, audit, native, registry
 from backends.contract import ForeignFunction, ViolationError, ViolationKind
 
 if TYPE_CHECKING:
@@ -366,7 +366,7 @@ def test_a_secret_is_read_and_written_only_by_whom_it_is_granted(
     mpk: ProtectionKeys, functions: Functions
 ) -> None:
     read, write = functions.hostile("read"), functions.hostile("write")
-    with native.DataDomain(100) as data, mpk.open([read, write]) as sandbox:
+    with DataDomain(100) as data, mpk.open([read, write]) as sandbox:
         data.memory[:6] = b"secret"
         address = struct.pack("Q", data.address)
         refused = violation(sandbox, read, address).fault
@@ -387,11 +387,11 @@ def test_what_was_granted_ends_with_the_data_domain(
 ) -> None:
     read = functions.hostile("read")
     with mpk.open([read]) as sandbox:
-        with native.DataDomain(1) as data:
+        with DataDomain(1) as data:
             sandbox.grant(data, "read")
             assert sandbox.call(read, struct.pack("Q", data.address)) == b"\0"
         for _ in range(30):  # keys are given back, and the next one is not granted
-            with native.DataDomain(1) as data:
+            with DataDomain(1) as data:
                 violation(sandbox, read, struct.pack("Q", data.address))
 
 

@@ -8,19 +8,19 @@ import sys
 
 import pytest
 
-from backends import native, registry
+from backends import TrustedHeap, native, registry
 from backends.contract import ForeignFunction
 
 PROGRAM = """
 import resource, struct, sys
-from backends import native, registry
+from backends import TrustedHeap, native, registry
 from backends.contract import ForeignFunction
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 function = ForeignFunction(native.HOSTILE, "hostile_" + sys.argv[1])
 with (
     registry.find("pkru-safe").open([function]) as sandbox,
-    native.TrustedHeap(4096) as heap,
+    TrustedHeap(4096) as heap,
 ):
     heap.write(16, b"secret")
     print(heap.read(16, 6).decode(), flush=True)
@@ -39,7 +39,7 @@ def test_foreign_code_that_touches_the_trusted_heap_ends_the_process(access: str
 def test_the_trusted_heap_keeps_what_was_written_across_calls() -> None:
     reverse = ForeignFunction(native.BENIGN, "benign_reverse")
     with (
-        native.TrustedHeap(5000) as heap,
+        TrustedHeap(5000) as heap,
         registry.find("pkru-safe").open([reverse]) as sandbox,
     ):
         assert len(heap) == 8192
@@ -50,8 +50,41 @@ def test_the_trusted_heap_keeps_what_was_written_across_calls() -> None:
             assert heap.read(8189, 3) == b"\0xy"
 
 
+CLOSED_WHILE_READ = """
+import threading
+from backends import TrustedHeap
+
+length = 8 << 20
+for _ in range(10):
+    heap = TrustedHeap(length)
+    begun = threading.Event()
+
+    def read():
+        try:
+            while True:
+                begun.set()
+                assert heap.read(0, length) == bytes(length)
+        except ValueError as error:
+            print(error)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    heap.close()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_a_trusted_heap_is_not_closed_under_the_threads_that_read_it() -> None:
+    done = subprocess.run([sys.executable, "-c", CLOSED_WHILE_READ], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the trusted heap is closed\n" * 20
+
+
 def test_what_does_not_lie_within_the_trusted_heap_is_refused() -> None:
-    with native.TrustedHeap(4096) as heap:
+    with TrustedHeap(4096) as heap:
         for offset, length in ((-1, 1), (4096, 1), (0, 4097), (1 << 63, 1)):
             with pytest.raises(ValueError, match="not within its 4096"):
                 heap.read(offset, length)
