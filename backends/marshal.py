@@ -7,6 +7,7 @@ against what the caller knows before anything is read by it.
 from __future__ import annotations
 
 import struct
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends.contract import ForeignError
@@ -62,10 +63,13 @@ class Call:
         declaration: The function.
         arguments: What Python passes, by name.
 
+    Attributes:
+        size: Bytes of memory that it needs in the sandbox, beside what the function takes.
+
     Raises:
         TypeError: An argument is of another type.
         ValueError: An argument does not fit the others, or the declaration.
-        OverflowError: A number does not fit its type.
+        OverflowError: A number does not fit its type, or memory would be larger than any can be.
     """
 
     def __init__(self, declaration: Declaration, arguments: Mapping[str, Any]) -> None:
@@ -82,6 +86,9 @@ class Call:
         self._memory: list[_Memory] = []
         for argument in declaration.arguments:
             self._add(argument, contents)
+        self.size = STRING_LIMIT * declaration.returns_string + sum(
+            len(memory.content) + memory.capacity for memory in self._memory
+        )
 
     def frame(self, address: int) -> bytes:
         """Lay it out for dispatch_call.
@@ -224,13 +231,17 @@ class Call:
         mark = buffer.mark
         if isinstance(mark, In):
             return _Memory(content, 0)
-        capacity = self._lengths[buffer.name] * buffer.elements.size
-        if buffer.cell is not None:
-            return _Memory(
-                content, capacity, _OTHER_BUFFER, buffer.cell.index, buffer.elements.size
+        count, size = self._lengths[buffer.name], buffer.elements.size
+        capacity = count * size
+        if capacity > sys.maxsize:
+            raise OverflowError(
+                f"{buffer.name} would have room for {count} elements of {size} bytes, and no "
+                f"memory has more than {sys.maxsize} bytes; pass or declare a smaller number"
             )
+        if buffer.cell is not None:
+            return _Memory(content, capacity, _OTHER_BUFFER, buffer.cell.index, size)
         extent = _RETURNED if mark.returned else _STRING if mark.string else _CAPACITY
-        return _Memory(content, capacity, extent, 0, buffer.elements.size)
+        return _Memory(content, capacity, extent, 0, size)
 
     # ---- reading ----
 

@@ -5,6 +5,7 @@ After the `sandbox!` macro of "Friend or Foe Inside?" (SecDev 2023). docs/sandbo
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import threading
@@ -17,24 +18,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from backends import command, native, registry
+from backends.annotations import compare, mark_of
 from backends.contract import (
     Backend,
     Fault,
     ForeignError,
     ForeignFunction,
+    Rights,
     SandboxClosedError,
     UnsupportedError,
     ViolationError,
     ViolationKind,
+    require_timeout,
 )
 from backends.contract import Sandbox as OpenSandbox
-from backends.declaration import Buffer, Declaration, Length, Number, declare
-from backends.marks import DeclarationError, Fixed, In, InOut, Mark, Out, Status
+from backends.declaration import Declaration, declare
+from backends.marks import DeclarationError, Mark, Status
 from backends.marshal import NO_MEMORY, Call, MalformedReplyError
 from backends.prototype import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from backends.protected_memory import DataDomain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +54,10 @@ class _Default(Enum):
 
 #: Of `on_violation`: raise it.
 RAISE = _Default.RAISE
+
+# Bytes. A sandbox that has not even so much left was filled by its library, or it lies: either way
+# it is at fault, and a fresh one has the memory.
+_SOME_MEMORY = 1 << 20
 
 # All sandboxes, so that fork() in the user's program can give each a lock that is not held.
 _sandboxes: weakref.WeakSet[Sandbox] = weakref.WeakSet()
@@ -79,6 +89,7 @@ class Sandbox:
         UnsupportedError: It does not work on this machine, runs no foreign functions, or is a wall
             that cannot limit a call in time.
         ValueError: The limit is not positive.
+        TypeError: The library is no path, the wall no backend, or the limit no number.
     """
 
     def __init__(
@@ -89,11 +100,16 @@ class Sandbox:
         timeout: float | None = None,
     ) -> None:
         self._wall = registry.find(backend) if isinstance(backend, str) else backend
+        if not isinstance(self._wall, Backend):
+            raise TypeError(f"backend is a wall or its name, not {backend!r}")
         text = os.fspath(library)
+        if not isinstance(text, str):
+            raise TypeError(f"library is a path or a name, as text, not {library!r}")
         self._library = Path(text).absolute() if os.sep in text else Path(text)
         self._timeout = _limit(self._wall, timeout)
         self._functions: list[ForeignFunction] = []
         self._addresses: dict[ForeignFunction, int] = {}
+        self._granted: weakref.WeakKeyDictionary[DataDomain, Rights] = weakref.WeakKeyDictionary()
         self._open: OpenSandbox | None = None
         self._closed = False
         self._lock = threading.RLock()
@@ -123,6 +139,7 @@ class Sandbox:
 
         Raises:
             DeclarationError: Something cannot cross a wall, or is not said; the message says which.
+            TypeError: A prototype is no text, or a mark or `returns` is none.
         """
         declaration = declare(read(prototype, declarations), marks, returns)
         parameters = [
@@ -154,17 +171,19 @@ class Sandbox:
         """
 
         def decorate(python: Callable[P, R]) -> Callable[P, R]:
+            if not inspect.isfunction(python):
+                raise TypeError(f"a foreign function is declared by a function, not by {python!r}")
             try:
                 hints = typing.get_type_hints(python, include_extras=True)
             except NameError as error:
                 raise DeclarationError(
                     f"an annotation of {python.__name__} means nothing at run time: {error}"
                 ) from None
-            known = {name: _mark_of(hint) for name, hint in hints.items() if name != "return"}
+            known = {name: mark_of(hint) for name, hint in hints.items() if name != "return"}
             written = {name: mark for name, mark in known.items() if mark is not None}
             declaration = declare(read(prototype, declarations), {**written, **marks}, returns)
             signature = inspect.signature(python)
-            _compare(declaration, signature, hints)
+            compare(declaration, signature, hints)
             made = self._declared(declaration, signature, on_violation, python.__doc__ or "")
             made.__name__ = python.__name__
             made.__qualname__ = python.__qualname__
@@ -172,6 +191,26 @@ class Sandbox:
             return typing.cast("Callable[P, R]", made)
 
         return decorate
+
+    def grant(self, data: DataDomain, rights: Rights) -> None:
+        """Say what the library may do with a data domain, from the next call on.
+
+        It stays so until the data domain is closed, also where the wall is opened again. A function
+        finds the memory at `data.address`, which it takes as a number (`uintptr_t`).
+
+        Args:
+            data: Memory under a protection key, which is closed to libraries unless granted.
+            rights: `none`, `read`, or `write`, which is reading, too.
+
+        Raises:
+            UnsupportedError: The wall is not made of protection keys.
+            SandboxClosedError: The sandbox is closed.
+            ValueError: The data domain is closed, or there are no such rights.
+            OSError: The wall cannot be opened.
+        """
+        with self._lock:
+            self._opened().grant(data, rights)
+            self._granted[data] = rights
 
     def close(self) -> None:
         """End the sandbox. Closing twice is fine."""
@@ -219,6 +258,9 @@ class Sandbox:
         if opened is None or len(self._addresses) != len(self._functions):
             self._end()
             opened = self._open = self._wall.open([_DISPATCH, *self._functions])
+            for data, rights in list(self._granted.items()):
+                with contextlib.suppress(ValueError):  # it is closed, and with that it ends
+                    opened.grant(data, rights)
             self._addresses = {each: opened.address_of(each) for each in self._functions}
         return opened
 
@@ -234,16 +276,14 @@ class Sandbox:
             except ViolationError as violation:
                 raise ViolationError(declaration.symbol, violation.fault) from None
             except ForeignError as error:
-                if error.code == NO_MEMORY:
-                    raise MemoryError(f"{declaration.symbol}: no memory in the sandbox") from None
-                rule = f"error code {error.code} of the dispatcher"
+                problem = _problem(declaration, call, error.code)
             else:
                 try:
                     return call.results(reply)
                 except MalformedReplyError as error:
-                    rule = str(error)
-            self._end()  # whoever forged that is not called again
-        raise ViolationError(declaration.symbol, Fault(ViolationKind.PROTOCOL, detail=rule))
+                    problem = _malformed(declaration, str(error))
+            self._end()  # whoever may have forged that is not called again
+        raise problem
 
 
 class Function:
@@ -256,7 +296,7 @@ class Function:
         ViolationError (also called DomainViolation): The function misbehaved.
         ForeignError: It returned an error.
         TypeError, ValueError, OverflowError: The arguments are not as declared.
-        MemoryError: The sandbox has no room for them.
+        MemoryError: The sandbox has no room for them, and starts afresh.
         OSError: The wall cannot be opened, or the library or the symbol is not there.
         SandboxClosedError: The sandbox is closed.
         SandboxBusyError: A signal's handler calls what it interrupted.
@@ -299,8 +339,25 @@ class Function:
         return results[0] if results else None
 
 
+def _problem(declaration: Declaration, call: Call, code: int) -> MemoryError | ViolationError:
+    """Make an exception of an error code of the dispatcher, which hostile code can forge."""
+    if code != NO_MEMORY:
+        return _malformed(declaration, f"error code {code} of the dispatcher")
+    if call.size < _SOME_MEMORY:
+        return _malformed(declaration, f"no memory for a call that needs {call.size} bytes")
+    return MemoryError(
+        f"{declaration.symbol}: no memory in the sandbox for the {call.size} bytes of this call; "
+        "pass less, or declare less room"
+    )
+
+
+def _malformed(declaration: Declaration, detail: str) -> ViolationError:
+    return ViolationError(declaration.symbol, Fault(ViolationKind.PROTOCOL, detail=detail))
+
+
 def _limit(wall: Backend, timeout: float | None) -> float | None:
     """Return the time limit that the wall is asked for, if it can be used at all."""
+    require_timeout(timeout)
     if wall.kind == "reference":
         raise UnsupportedError(f"{wall.name} is a reference for figures and runs no function")
     availability = wall.availability()
@@ -310,8 +367,6 @@ def _limit(wall: Backend, timeout: float | None) -> float | None:
             f"{command.as_typed(availability.remedy)}"
         )
     if timeout is None or wall.guarantees.time_limit:
-        if timeout is not None and not timeout > 0:  # catches NaN too
-            raise ValueError(f"timeout must be positive, in seconds, and is {timeout}")
         return timeout
     if wall.kind != "baseline":
         raise UnsupportedError(f"{wall.name} cannot limit a call in time; leave timeout out")
@@ -322,55 +377,3 @@ def _limit(wall: Backend, timeout: float | None) -> float | None:
         stacklevel=3,
     )
     return None
-
-
-def _mark_of(hint: Any) -> Mark | None:
-    marks = [
-        m for m in getattr(hint, "__metadata__", ()) if isinstance(m, In | Out | InOut | Fixed)
-    ]
-    return marks[0] if marks else None
-
-
-def _compare(declaration: Declaration, signature: inspect.Signature, hints: dict[str, Any]) -> None:
-    """Compare the Python function with the C function that it declares.
-
-    Raises:
-        DeclarationError: They do not fit.
-    """
-    names = tuple(signature.parameters)
-    if names != declaration.parameters:
-        raise DeclarationError(
-            f"{declaration.symbol} takes ({', '.join(declaration.parameters)}) in Python, and is "
-            f"declared with ({', '.join(names)})"
-        )
-    for argument in declaration.arguments:
-        if argument.name not in names:
-            continue
-        if argument.name not in hints:
-            raise DeclarationError(f"parameter {argument.name} has no annotation")
-        hint = hints[argument.name]
-        hint = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-        wanted = _python_types(argument)
-        if isinstance(hint, type) and wanted and hint not in wanted:
-            raise DeclarationError(
-                f"parameter {argument.name} is {' or '.join(t.__name__ for t in wanted)}, and is "
-                f"annotated {hint.__name__}"
-            )
-    if "return" in hints and (hints["return"] is type(None)) != (not declaration.results):
-        raise DeclarationError(
-            f"{declaration.symbol} gives {', '.join(declaration.results) or 'nothing'}, and is "
-            f"annotated {hints['return']}"
-        )
-
-
-def _python_types(argument: object) -> tuple[type, ...]:
-    """List the plain classes that an annotation may name; () is any."""
-    match argument:
-        case Number(_, scalar):
-            return (scalar.python,)
-        case Length():
-            return (int,)
-        case Buffer():
-            is_bytes = argument.elements.is_bytes
-            return (bytes, bytearray, memoryview) if is_bytes else ()
-    return (str, bytes)  # a C string

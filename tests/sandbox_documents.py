@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backends import protection_keys
+
 if TYPE_CHECKING:
     from backends.contract import Backend
 
@@ -64,6 +66,9 @@ def check_guide(backend: Backend, folder: Path) -> None:
     assert "scribble died of SIGSEGV" in done.stdout
     assert "printf takes a variable number of arguments" in done.stdout
     assert "atexit, parameter function: " in done.stdout
+    here = protection_keys.availability()
+    assert ("the secret was read once that was granted" in done.stdout) == here.available
+    assert here.available or here.remedy in done.stdout
 
 
 SAID = {

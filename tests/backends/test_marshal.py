@@ -132,7 +132,10 @@ class Forger(Backend):
         return Forging(Forger.answer)
 
 
-@pytest.mark.parametrize("answer", [b"", b"x" * 7, ForeignError("dispatch_call", 2)])
+NO_MEMORY = ForeignError("dispatch_call", 1)
+
+
+@pytest.mark.parametrize("answer", [b"", b"x" * 7, ForeignError("dispatch_call", 2), NO_MEMORY])
 def test_a_malformed_reply_is_a_violation_and_the_sandbox_starts_afresh(
     answer: bytes | ForeignError,
 ) -> None:
@@ -147,6 +150,34 @@ def test_a_malformed_reply_is_a_violation_and_the_sandbox_starts_afresh(
             assert Forging.opened == before + turn
         Forger.answer = reply(77)
         assert status(1) == 77
+
+
+def test_whoever_says_that_there_is_no_memory_starts_afresh() -> None:
+    Forger.answer = NO_MEMORY
+    with Sandbox(sandbox_library.build(), backend=Forger("forger", "Forges.", "none")) as sandbox:
+        shout = sandbox.function("void shout(char *text)", text=Out(capacity=1 << 20))
+        before = Forging.opened
+        for turn in (1, 2):
+            with pytest.raises(MemoryError, match="shout: no memory .* for the 1048576 bytes"):
+                shout()
+            assert Forging.opened == before + turn
+        small = sandbox.function("void shout(char *text)", text=Out(capacity=100))
+        with pytest.raises(ViolationError, match="no memory for a call that needs 100 bytes"):
+            small()
+
+
+@given(st.integers(0, 1 << 80) | st.integers((1 << 63) - 9, (1 << 64) + 9))
+def test_room_that_no_memory_has_is_refused_before_anything_is_sent(capacity: int) -> None:
+    for ctype, size in (("char", 1), ("double", 8)):
+        prototype = read(f"void f({ctype} *p)")
+        declaration = declare(prototype, {"p": Out(capacity=lambda: capacity)})
+        if capacity * size < 1 << 63:
+            assert Call(declaration, {}).frame(0)
+        else:
+            with pytest.raises(
+                OverflowError, match=f"p would have room for {capacity} elements of {size} bytes"
+            ):
+                Call(declaration, {})
 
 
 def test_a_sandbox_without_memory_is_a_memory_error() -> None:

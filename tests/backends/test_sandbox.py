@@ -7,13 +7,14 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 import sandbox_library
-from backends import In, Out, Sandbox, Status, ViolationError
-from backends.contract import SandboxBusyError, SandboxClosedError
+from backends import In, Out, Sandbox, Status, UnsupportedError, ViolationError
+from backends.contract import Backend, SandboxBusyError, SandboxClosedError
+from backends.contract import Sandbox as OpenSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,6 +111,57 @@ def test_sandboxes_that_are_forgotten_or_closed_leave_nothing(
     assert after.descriptors == before.descriptors
     assert after.children == before.children
     assert after.memory < before.memory + (2 << 20)
+
+
+class Granted(OpenSandbox):
+    """A sandbox that notes what it is granted."""
+
+    log: ClassVar[list[list[tuple[object, str]]]] = []
+
+    def __init__(self) -> None:
+        Granted.log.append([])
+
+    def call(self, function, data=b"", *, timeout=None) -> bytes:
+        return bytes(16)  # the reply of a function without memory, which returned 0
+
+    def grant(self, data, rights) -> None:
+        if data.closed:
+            raise ValueError("closed")
+        Granted.log[-1].append((data, rights))
+
+    def close(self) -> None:
+        pass
+
+
+class Granting(Backend):
+    def open(self, functions) -> OpenSandbox:
+        return Granted()
+
+
+class Data:
+    closed = False
+
+
+def test_what_was_granted_is_granted_again_where_the_wall_is_opened_again() -> None:
+    Granted.log.clear()
+    one, two = Data(), Data()
+    library = sandbox_library.build()
+    with Sandbox(library, backend=Granting("granting", "Grants.", "none")) as sandbox:
+        sandbox.grant(one, "read")
+        sandbox.grant(two, "read")
+        sandbox.grant(two, "write")
+        assert Granted.log == [[(one, "read"), (two, "read"), (two, "write")]]
+        assert sandbox.function("int status(int code)")(1) == 0
+        assert Granted.log[1:] == [[(one, "read"), (two, "write")]]
+        one.closed = True
+        sandbox.function("int crash(int code)")(1)
+        assert Granted.log[2:] == [[(two, "write")]]
+
+
+def test_walls_that_are_not_of_protection_keys_grant_nothing(sandbox: Sandbox) -> None:
+    with pytest.raises(UnsupportedError, match=r"only walls of protection keys \(mpk…\)"):
+        sandbox.grant(Data(), "read")
+    assert sandbox.function("int status(int code)")(1) == 1
 
 
 def test_a_call_after_close_says_whose(sandbox: Sandbox) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import sandbox_documents
 import sandbox_library
-from backends import DomainViolation, In, Out, Sandbox, native, registry
+from backends import DataDomain, DomainViolation, In, Out, Sandbox, native, registry
 from backends.contract import ForeignFunction, ViolationKind
 
 if TYPE_CHECKING:
@@ -75,6 +75,41 @@ def test_a_function_lies_elsewhere_in_a_domain_than_in_this_process(name: str) -
         assert sandbox.address_of(target) != here
         with pytest.raises(ValueError, match="crash"):
             sandbox.address_of(target._replace(symbol="crash"))
+
+
+def test_a_secret_is_open_to_the_library_that_it_is_granted_to(name: str) -> None:
+    with (
+        DataDomain(4096) as data,
+        Sandbox(sandbox_library.build(), backend=name) as sandbox,
+    ):
+        data.memory[:3] = b"\x01\x02\x03"
+        total = sandbox.function("int sum_bytes(uintptr_t data, size_t n)", on_violation="refused")
+        fill = sandbox.function(
+            "void fill(uintptr_t output, uint32_t n, uint8_t value)", on_violation="refused"
+        )
+        crash = sandbox.function("int crash(int code)", on_violation="crashed")
+        assert total(data.address, 3) == "refused"
+        sandbox.grant(data, "read")
+        assert total(data.address, 3) == 6
+        assert fill(data.address, 3, 7) == "refused"
+        assert crash(1) == "crashed"
+        assert total(data.address, 3) == 6  # after a violation, and in the next domain, too
+        assert sandbox.function("int status(int code)")(5) == 5
+        assert total(data.address, 3) == 6
+        sandbox.grant(data, "write")
+        assert fill(data.address, 3, 7) is None
+        assert bytes(data.memory[:4]) == b"\x07\x07\x07\x00"
+        sandbox.grant(data, "none")
+        assert total(data.address, 3) == "refused"
+        with pytest.raises(ValueError, match="rights are one of none, read, write"):
+            sandbox.grant(data, "execute")
+        with pytest.raises(TypeError, match="to a DataDomain, not to b'secret'"):
+            sandbox.grant(b"secret", "read")
+        sandbox.grant(data, "read")
+        data.close()
+        with pytest.raises(ValueError, match="the data domain is closed"):
+            sandbox.grant(data, "read")
+        assert sandbox.function("size_t text_length(const char *text)")("abc") == 3
 
 
 def test_many_calls_leave_nothing_behind(name: str) -> None:
