@@ -160,12 +160,16 @@ def declare(
 
     Raises:
         DeclarationError: Something cannot cross a wall, or is not said; the message says which.
+        TypeError: A mark or `returns` is none.
     """
     symbol = prototype.symbol
+    if not isinstance(returns, Status | None):
+        raise TypeError(f"{symbol}: returns is a Status(...), not {returns!r}")
     names = {parameter.name for parameter in prototype.parameters}
     for name in marks:
         if name not in names:
             raise DeclarationError(f"{symbol} has no parameter {name!r}, but {sorted(names)}")
+        _require_mark(symbol, name, marks[name])
     lengths = {
         mark.length
         for mark in marks.values()
@@ -192,6 +196,24 @@ def declare(
     )
     _check(declaration)
     return declaration
+
+
+def _require_mark(symbol: str, name: str, mark: object) -> None:
+    """Want a mark, whose length and capacity are such.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    whose = f"{symbol}, parameter {name}"
+    if not isinstance(mark, Mark):
+        raise TypeError(f"{whose}: {_ADVICE}, not {mark!r}")
+    if isinstance(mark, Fixed):
+        return
+    if not isinstance(mark.length, str | int | None):
+        raise TypeError(f"{whose}: a length is a name or a number, not {mark.length!r}")
+    capacity = None if isinstance(mark, In) else mark.capacity
+    if not isinstance(capacity, int | None) and not callable(capacity):
+        raise TypeError(f"{whose}: a capacity is a number or a function, not {capacity!r}")
 
 
 def _argument(

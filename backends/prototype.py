@@ -13,6 +13,8 @@ from pycparser import c_ast, c_parser
 from backends.marks import DeclarationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cffi import FFI
 
 # What cffi knows without being told, and pycparser does not.
@@ -25,12 +27,24 @@ _KNOWN = (
         for kind in ("least", "fast")
         for bits in (8, 16, 32, 64)
     ),
-    *("intmax_t", "uintmax_t", "char16_t", "char32_t", "FILE", "va_list"),
+    *("intmax_t", "uintmax_t", "char16_t", "char32_t", "FILE"),
 )
 _PRELUDE = "".join(f"typedef int {name};\n" for name in _KNOWN)
 # What `Sandbox.function` itself takes.
 _TAKEN = ("self", "prototype", "declarations", "returns", "on_violation")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+
+# What the parser is told that the user's texts are named, to tell their positions from others.
+_PROTOTYPE, _DECLARATIONS = "prototype", "declarations"
+_POSITION = re.compile(rf"({_PROTOTYPE}|{_DECLARATIONS}):(?:(\d+):(\d+):)? (.*)")
+# cffi's are of a text that it makes, and its advice is for those who call it.
+_FOREIGN_POSITION = re.compile(r"^(<cdef source string>|\?)?(:\d+)*: ")
+_FOREIGN_ADVICE = re.compile(r" *(\(for interactive usage.*|Please look at http.*)$")
+# What it raises of types that it cannot lay out.
+_OF_CFFI = (
+    *(cffi.CDefError, cffi.FFIError, NotImplementedError),
+    *(TypeError, ValueError, OverflowError, KeyError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +90,32 @@ def read(text: str, declarations: str = "") -> Prototype:
 
     Raises:
         DeclarationError: It cannot be read, or is a type that no call here can have.
+        TypeError: It is no text.
     """
-    text = _COMMENT.sub(" ", text).strip().rstrip(";").strip()
-    declarations = _COMMENT.sub(" ", declarations)
+    for name, value in (("prototype", text), ("declarations", declarations)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is C, as text, not {value!r}")
+    shown = _COMMENT.sub(" ", text).strip().rstrip(";").strip()
+    text = _COMMENT.sub(_blanks, text).rstrip().rstrip(";").rstrip()
+    declarations = _COMMENT.sub(_blanks, declarations)
+    known = f'{_PRELUDE}#line 1 "{_DECLARATIONS}"\n{declarations}\n'
+    try:
+        first = len(c_parser.CParser().parse(known).ext)
+        tree = c_parser.CParser().parse(f'{known}#line 1 "{_PROTOTYPE}"\n{text};')
+    except c_parser.ParseError as error:
+        raise DeclarationError(f"cannot read {shown!r}: {_said(error, text)}") from None
+    declared = tree.ext[first] if len(tree.ext) == first + 1 else None
+    if not isinstance(declared, c_ast.Decl) or not isinstance(declared.type, c_ast.FuncDecl):
+        raise DeclarationError(f"not the prototype of one function: {shown!r}")
+    _require_definitions(tree, declared)
+    nodes = _nodes(declared)
     ffi = cffi.FFI()
     try:
-        tree = c_parser.CParser().parse(f"{_PRELUDE}{declarations}\ntypedef {text};")
-        declared = tree.ext[-1] if tree.ext else None
-        if not isinstance(declared, c_ast.Typedef) or not isinstance(declared.type, c_ast.FuncDecl):
-            raise DeclarationError(f"not the prototype of one function: {text!r}")
-        ffi.cdef(f"{declarations}\ntypedef {text};")
+        ffi.cdef(declarations)
+        ffi.cdef(f"typedef {text};")
         function = ffi.typeof(f"{declared.name} *")
-    except (c_parser.ParseError, cffi.CDefError, cffi.FFIError, NotImplementedError) as error:
-        raise DeclarationError(
-            f"cannot read {text!r}: {error} (types that C does not know by itself go to "
-            "declarations=)"
-        ) from error
-    nodes = _nodes(declared)
+    except _OF_CFFI as error:
+        raise DeclarationError(f"cannot use {shown!r}: {_reason(error)}") from None
     parameters = tuple(
         CParameter(_name(declared.name, i, node), ctype, _points_to_const(node), ctype.cname)
         for i, (node, ctype) in enumerate(zip(nodes, function.args, strict=True))
@@ -104,7 +127,67 @@ def read(text: str, declarations: str = "") -> Prototype:
     return Prototype(declared.name, parameters, result, ffi)
 
 
-def _nodes(declared: c_ast.Typedef) -> list[c_ast.Node]:
+def _blanks(comment: re.Match[str]) -> str:
+    """Make blanks of a comment, so that what follows it stays where it is."""
+    return re.sub(r"[^\n]", " ", comment[0])
+
+
+def _said(error: Exception, prototype: str) -> str:
+    """Say what the parser says, of positions those in the user's texts."""
+    message = str(error)
+    found = _POSITION.fullmatch(message)
+    if found is None:
+        return _FOREIGN_POSITION.sub("", message)
+    whose, line, column, rest = found.groups()
+    lines = prototype.split("\n")
+    if whose == _PROTOTYPE and (line, column) == (str(len(lines)), str(len(lines[-1]) + 1)):
+        return "it ends too early"
+    where = ["declarations="] * (whose == _DECLARATIONS)
+    where += [f"line {line}, column {column}"] if line else []
+    return (
+        f"{', '.join(where)}{': ' if where else ''}{rest} (types that C does not know by itself go "
+        "to declarations=)"
+    )
+
+
+def _reason(error: Exception) -> str:
+    message = str(error.args[0] if isinstance(error, KeyError) else error).splitlines()[-1]
+    return _FOREIGN_ADVICE.sub("", _FOREIGN_POSITION.sub("", message))
+
+
+def _within(node: c_ast.Node, kind: type) -> Iterator[c_ast.Node]:
+    """List the nodes of a kind in a tree."""
+    if isinstance(node, kind):
+        yield node
+    for _, child in node.children():
+        yield from _within(child, kind)
+
+
+def _require_definitions(tree: c_ast.Node, declared: c_ast.Decl) -> None:
+    """Want types to be defined, and not by the prototype.
+
+    Raises:
+        DeclarationError: The reason.
+    """
+    for kind, content in ((c_ast.Enum, "values"), (c_ast.Struct, "decls"), (c_ast.Union, "decls")):
+        word = kind.__name__.lower()
+        for node in _within(declared, kind):
+            if getattr(node, content) is not None:
+                raise DeclarationError(
+                    f"{declared.name}: the prototype defines a type, {word} "
+                    f"{node.name or 'without a name'}; define it in declarations=, with a name"
+                )
+    enums = list(_within(tree, c_ast.Enum))
+    defined = {node.name for node in enums if node.values is not None}
+    for node in enums:
+        if node.name not in defined:
+            raise DeclarationError(
+                f"{declared.name}: nothing says what values enum {node.name} has; define it in "
+                "declarations="
+            )
+
+
+def _nodes(declared: c_ast.Decl) -> list[c_ast.Node]:
     if declared.type.args is None:
         raise DeclarationError(
             f"{declared.name}() does not say what it takes; write (void) if that is nothing"
@@ -115,10 +198,13 @@ def _nodes(declared: c_ast.Typedef) -> list[c_ast.Node]:
             f"{declared.name} takes a variable number of arguments (...), whose types the "
             "prototype does not say; wrap it in a C function that takes what you need"
         )
-    first = nodes[0]
-    alone = len(nodes) == 1 and isinstance(first, c_ast.Typename)
-    if alone and getattr(getattr(first.type, "type", None), "names", None) == ["void"]:
+    if any(isinstance(node, c_ast.ID) for node in nodes):
+        raise DeclarationError(f"{declared.name}: its parameters have no types")
+    voids = [getattr(getattr(node.type, "type", None), "names", None) == ["void"] for node in nodes]
+    if voids == [True] and isinstance(nodes[0], c_ast.Typename):
         return []
+    if any(voids):
+        raise DeclarationError(f"{declared.name}: parameter {voids.index(True) + 1} is void")
     return nodes
 
 

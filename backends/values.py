@@ -49,7 +49,8 @@ class Scalar:
             raise DeclarationError(f"{self.name}: wide characters are not supported")
         if self.name == "long double" or "complex" in self.name:
             raise DeclarationError(f"{self.name}: of floating types, float and double only")
-        self.size = ffi.sizeof(self.name)
+        # Not by its name: an enumeration may have none.
+        self.size = ffi.sizeof(ctype)  # type: ignore[arg-type] # it does take types
         self.floating = self.name in _FLOATS
         self.python: type = int
         if self.floating:

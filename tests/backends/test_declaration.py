@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Annotated
@@ -20,6 +21,7 @@ from backends import (
     Status,
     UnsupportedError,
 )
+from backends.contract import Backend
 
 TYPES = """
 typedef int (*callback)(int);
@@ -32,6 +34,10 @@ struct tagged { int tag; union either value; };
 struct wide { long double value; };
 struct nested { struct linked inner; };
 struct open_ended { int count; int values[]; };
+enum colour { RED };
+typedef enum { GOOD, BAD } mood;
+struct felt { enum { COLD, WARM } felt; mood mood; };
+int declared_before(int a);
 """
 
 REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
@@ -176,9 +182,50 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
     ),
     "a keyword of Python": ("void f(int from)", {}, "'from' cannot name a parameter"),
     "a name that declaring takes": ("void f(int returns)", {}, "'returns' cannot name a parameter"),
+    # what is not defined, or in the wrong place
+    "enumeration from nowhere": ("void f(enum nowhere e)", {}, "values enum nowhere has"),
+    "returned enumeration from nowhere": ("enum nowhere f(void)", {}, "values enum nowhere has"),
+    "pointer to an enumeration from nowhere": (
+        "void f(enum nowhere *e)",
+        {"e": Out()},
+        "values enum nowhere has",
+    ),
+    "enumeration defined on the way": (
+        "void f(enum mood { GOOD } m)",
+        {},
+        "defines a type, enum mood; define it in declarations=",
+    ),
+    "enumeration without a name": ("void f(enum { GOOD } m)", {}, "defines a type, enum without"),
+    "returned enumeration without a name": ("enum { GOOD } f(int a)", {}, "defines a type, enum"),
+    "structure defined on the way": (
+        "void f(struct spot { int x; } *s)",
+        {"s": Out()},
+        "defines a type, struct spot",
+    ),
+    "structure without a name": (
+        "void f(struct { int x; } *s)",
+        {"s": Out()},
+        "defines a type, struct without",
+    ),
+    "union without a name": ("union { int x; } f(void)", {}, "defines a type, union without"),
+    "opaque structure by value": ("void f(struct opaque o)", {}, "incomplete"),
+    "returns an opaque structure": ("struct opaque f(void)", {}, "struct opaque"),
+    "void with a name": ("void f(void v)", {}, "parameter 1 is void"),
+    "void among others": ("void f(int a, void)", {}, "parameter 2 is void"),
+    "old style": ("int f(a, b)", {}, "no types"),
+    "array beyond memory": (
+        "void f(int (*p)[4611686018427387905])",
+        {"p": In()},
+        "overflow",
+    ),
     # what cannot be read
     "no function": ("int n", {}, "not the prototype"),
-    "two functions": ("int f(void); int g(void)", {}, "not the prototype|cannot read"),
+    "two functions": ("int f(void); int g(void)", {}, "not the prototype"),
+    "two functions at once": ("int f(int a), g(int b)", {}, "not the prototype"),
+    "a variable beside it": ("int *p, f(int a)", {}, "not the prototype"),
+    "a whole function": ("int f(int a) { return a; }", {}, "not the prototype"),
+    "a type": ("typedef int f(int a)", {}, "not the prototype"),
+    "nothing": (" /* nothing */ ;", {}, "not the prototype"),
     "not C": ("def f(x): pass", {}, "cannot read"),
     "unknown type": ("void f(unknown_t *p)", {}, "cannot read"),
     "one name twice": ("void f(int a, int a)", {}, "one name|cannot read"),
@@ -200,6 +247,70 @@ def test_it_is_refused_with_the_reason(sandbox: Sandbox, case: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("prototype", "declarations", "said"),
+    [
+        ("int f(unknown_t a)", "", "line 1, column 17: before: a "),
+        ("  int f(unknown_t a)", "", "line 1, column 19: before: a "),
+        ("int /* of\nold */ f( // so\n  unknown_t a)", "", "line 3, column 13: before: a "),
+        ("int f(int a = 3)", "", "line 1, column 13: before: = "),
+        ("int f(int a", "", ": it ends too early"),
+        ("int f(int a)", "struct s {\n  int x;\n  @;\n};", "declarations=, line 3, column 3: "),
+        ("int f(int a)", "typedef int word; }", "declarations=, line 1, column 19: before: } "),
+    ],
+)
+def test_positions_are_those_in_the_text_that_was_given(
+    sandbox: Sandbox, prototype: str, declarations: str, said: str
+) -> None:
+    with pytest.raises(DeclarationError, match=re.escape(said)):
+        sandbox.function(prototype, declarations=declarations)
+
+
+@pytest.mark.parametrize(
+    ("prototype", "declarations"),
+    [
+        ("int f(int a[n])", ""),  # cffi's errors are of a text that it makes
+        ("int f(__int128 a)", ""),
+        ("int f(struct s *s)", "struct s { int a; };\nstruct s { int b; };"),
+        ("int f(int a)", "enum e { A };\n\nenum f { B, A };"),
+        ("int f(int a)", "enum e { A = sizeof(int) };"),
+        ("int f(struct s *s)", "struct s { int a; int a; };"),
+        ("int f(struct s *s)", "struct s { struct opaque a; };"),
+        ("int f(struct s *s)", "struct s { int a[-1]; };"),
+        ("int f(struct s *s)", "struct s { int a : 40; };"),
+        ("int f(struct s *s)", "struct s { enum nowhere e; };"),
+        ("int f(int a,)", ""),
+        ("int f(int a)", "struct s {"),
+        ("int f(int a)", "#include <stdio.h>"),
+    ],
+)
+def test_texts_that_the_user_did_not_write_are_not_spoken_of(
+    sandbox: Sandbox, prototype: str, declarations: str
+) -> None:
+    with pytest.raises(DeclarationError) as raised:
+        sandbox.function(prototype, declarations=declarations)
+    found = re.search(r"line (\d+)", str(raised.value))
+    assert found is None or int(found[1]) == 1
+    assert not re.search(r" :\d|cdef|typedef|http|\n", str(raised.value))
+
+
+def test_what_is_of_the_wrong_type_is_told_by_its_name(sandbox: Sandbox) -> None:
+    take = "void f(const void *p, size_t n)"
+    for prototype, given, reason in (
+        (b"void f(void)", {}, "prototype is C"),
+        (take, {"declarations": 1}, "declarations is C"),
+        (take, {"returns": 0}, "returns is a Status"),
+        (take, {"p": "n"}, "f, parameter p: mark it In"),
+        (take, {"p": In}, "f, parameter p: mark it In"),
+        (take, {"p": In(length=2.5)}, "f, parameter p: a length is"),
+        ("void f(char *p)", {"p": Out(capacity="n")}, "f, parameter p: a capacity is"),
+    ):
+        with pytest.raises(TypeError, match=reason):
+            sandbox.function(prototype, **given)
+    with pytest.raises(TypeError, match="by a function, not by 5"):
+        sandbox.declare("void f(void)")(5)
+
+
+@pytest.mark.parametrize(
     ("prototype", "marks", "signature"),
     [
         ("void f(void)", {}, "()"),
@@ -213,18 +324,15 @@ def test_it_is_refused_with_the_reason(sandbox: Sandbox, case: str) -> None:
         ("void f(const struct pair *p, struct pair *q)", {"q": Out()}, "(p)"),
         ("void f(double m[16])", {"m": InOut(length=16)}, "(m)"),
         ("void f(int a, int b)", {"b": Fixed(lambda a: a + 1)}, "(a)"),
-        ("enum colour { RED } f(int a)", {}, "(a)"),
+        ("enum colour f(enum colour *a, mood b)", {"a": In()}, "(a, b)"),
+        ("void f(struct felt *f)", {"f": Out()}, "()"),
+        ("int declared_before(int a)", {}, "(a)"),
     ],
 )
 def test_the_python_signature_has_what_is_left(
     sandbox: Sandbox, prototype: str, marks: dict[str, object], signature: str
 ) -> None:
-    if prototype.startswith("enum"):
-        function = sandbox.function(
-            "enum colour f(int a)", declarations="enum colour { RED };", **marks
-        )
-    else:
-        function = sandbox.function(prototype, declarations=TYPES, **marks)
+    function = sandbox.function(prototype, declarations=TYPES, **marks)
     assert str(function.__signature__) == signature
     with pytest.raises(TypeError):
         function(1, 2, 3, 4)
@@ -262,9 +370,18 @@ def test_what_cannot_be_a_wall_is_refused() -> None:
         Sandbox("libm.so.6", backend="paper")
     with pytest.raises(UnsupportedError, match="reference"):
         Sandbox("libm.so.6", backend="pipe-floor")
-    for wrong in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match="timeout"):
-            Sandbox("libm.so.6", backend="sandcrust-pipe", timeout=wrong)
+    for name in ("sandcrust-pipe", "none"):
+        for wrong in (0, -1, float("nan")):
+            with pytest.raises(ValueError, match="timeout must be positive"):
+                Sandbox("libm.so.6", backend=name, timeout=wrong)
+        for wrong in ("1", b"1", [1], 1j, True):
+            with pytest.raises(TypeError, match="timeout is a number of seconds"):
+                Sandbox("libm.so.6", backend=name, timeout=wrong)
+    for wrong in (None, 5, Backend):
+        with pytest.raises(TypeError, match="backend is a wall or its name"):
+            Sandbox("libm.so.6", backend=wrong)
+    with pytest.raises(TypeError, match="library is a path or a name"):
+        Sandbox(b"libm.so.6", backend="none")
 
 
 def test_one_class_has_two_names() -> None:
