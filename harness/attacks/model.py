@@ -11,6 +11,7 @@ import msgspec
 from harness.storage import StorageError, replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from backends.contract import Guarantees
@@ -171,15 +172,19 @@ class Matrix(msgspec.Struct, kw_only=True):
         ]
 
 
-def refuted(guarantees: Guarantees, attack: Attack, harms: list[Harm]) -> list[str]:
-    """List the claims of a wall that an attack has shown to be wrong.
+def within_claims(claims: Mapping[str, bool], means: Means) -> bool:
+    """Say whether the claims of a wall reach as far as what works by these means.
 
     Claims other than `syscalls` and `strict` are about what code does by itself; see `Guarantees`.
     """
+    needed = {"memory": None, "system call": "syscalls", "own WRPKRU": "strict"}[means]
+    return needed is None or claims.get(needed, False)
+
+
+def refuted(guarantees: Guarantees, attack: Attack, harms: list[Harm]) -> list[str]:
+    """List the claims of a wall that an attack has shown to be wrong."""
     claims = dataclasses.asdict(guarantees)
-    if attack.means == "system call" and not guarantees.syscalls:
-        return []
-    if attack.means == "own WRPKRU" and not guarantees.strict:
+    if not within_claims(claims, attack.means):
         return []
     if attack.means == "libc's WRPKRU":
         return []  # of no wall is it claimed

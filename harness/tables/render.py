@@ -42,7 +42,7 @@ def latex(table: Table) -> str:
             rf"\label{{tab:{table.name}{'' if number == 0 else f'-{number + 1}'}}}",
             # Shrunk if it is wider than the text, and only then.
             r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-            body.translate(_TEX_SYMBOLS) + "}",
+            _typeset(body) + "}",
             *(_tex_notes(table) if number == 0 else ()),
             r"\end{table*}",
         ]
@@ -83,7 +83,8 @@ def _set_prose(body: str, cells: pd.DataFrame, prose: Mapping[str, float]) -> st
 
 _TEXT_COLUMNS = {
     "backend", "kind", "provenance", "quantity", "image", "content", "finding", "test", "numbers",
-    "verdict",
+    "verdict", "attack", "group", "means", "summary", "without a wall", "control", "claim",
+    "refuted by", "got through, not claimed", "reason", "remedy",
 }  # fmt: skip
 _MARKDOWN_SPECIAL = re.compile(r"[\\`*_<>|]")
 _TEX_SYMBOLS = str.maketrans(
@@ -101,6 +102,11 @@ def _tex_notes(table: Table) -> list[str]:
 
 
 def _tex(text: str) -> str:
-    """Escape what LaTeX gives a meaning to; what its default font lacks becomes a question mark."""
-    text = text.translate(_TEX_SPECIAL).replace("--", "-{}-").translate(_TEX_SYMBOLS)
+    """Escape what LaTeX gives a meaning to."""
+    return _typeset(text.translate(_TEX_SPECIAL).replace("--", "-{}-"))
+
+
+def _typeset(text: str) -> str:
+    """Write symbols as LaTeX does; what its default font lacks becomes a question mark."""
+    text = text.translate(_TEX_SYMBOLS)
     return "".join(c if c.isascii() or "À" <= c <= "ÿ" else "?" for c in text)
