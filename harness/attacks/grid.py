@@ -51,7 +51,7 @@ WORDS = {
     Outcome.ESCAPED: "escaped: something outside was changed, told or done",
     Outcome.UNAVAILABLE: "cannot be tried there",
 }
-REFUTED_WORDS = "with !: the wall claims that this cannot be, and is refuted"
+REFUTED_WORDS = "behind any letter: the wall claims that this cannot be, and is refuted"
 MEANS_WORDS = (
     "Means: M memory (loads, stores, jumps), S system calls, W its own WRPKRU or XRSTOR. Claims "
     "reach to S only where system calls are claimed, to W only where strictness is. Capitals "

@@ -92,7 +92,7 @@ def _summary(grid: Grid, costs: Costs | None) -> Table:
     for provenance in shown:
         table.add_column(_COSTS[provenance], justify="right", no_wrap=True)
     for group, rows in grid.groups.items():
-        table.add_column(f"{escape(group)} ({len(rows)})")
+        table.add_column(f"{escape(group)} ({len(rows)})", overflow="fold")
     before = lines[0][1].backend
     for label, column in lines:
         if laying.family_of(column.backend) != laying.family_of(before):

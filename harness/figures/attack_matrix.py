@@ -54,6 +54,9 @@ _FILLS = {
 _REFUTED = "#000000"
 _EDGE = "0.72"
 
+# Rows of entries (left, cell, lines of words), each with its height in inches.
+_Legend = list[tuple[list[tuple[float, "_Drawn", list[str]]], float]]
+
 # Inches.
 _PITCH = 0.138  # from row to row
 _LEAST, _MOST = 0.145, 0.26  # from column to column
@@ -230,29 +233,32 @@ def _draw(drawn: _Map) -> Figure:
     pitch, width = _widths(drawn, left)
     title = style.wrap(drawn.title, width - 2 * style.MARGIN)
     legend = _legend(width) if lines else []
-    notes = [text for note in drawn.notes for text in style.wrap(note, width - 2 * style.MARGIN)]
+    room = min(width, style.PAGE) - 2 * style.MARGIN
+    notes = [text for note in drawn.notes for text in style.wrap(note, room)]
 
     top = style.MARGIN + style.LINE * len(title) + _PAD
     head = _head_height(drawn)
     body = sum(line.height for line in lines) + _HEADING * sum(bool(name) for name in drawn.lines)
     below = top + head + body + 2 * _PAD
-    height = below + sum(h for _, h in legend) + style.LINE * len(notes) + 2 * style.MARGIN
+    height = (
+        below
+        + sum(row_height for _, row_height in legend)
+        + style.LINE * len(notes)
+        + 2 * style.MARGIN
+    )
     figure = Figure(figsize=(width, height))
     style.write_lines(figure, title, style.MARGIN, weight="bold")
     axes = style.add_axes(figure, 0, 0, width, height)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
+    axes.set_xticks([])
+    axes.set_yticks([])
     axes.axis("off")
     lefts = _lefts(drawn.columns, left, pitch)
     _draw_head(axes, drawn, lefts, pitch, top + head)
     _draw_body(axes, drawn, lefts, pitch, top + head)
-    for row, row_height in legend:
-        for x, cell, words in row:
-            _draw_cells(axes, [(x, below, _LEAST, _PITCH, _Drawn(cell, [cell.mark]))])
-            for number, text in enumerate(words):
-                y = below + _PITCH / 2 + number * style.LINE
-                axes.text(x + _LEAST + _PAD, y, text, va="center_baseline")
-        below += row_height
+    _draw_legend(axes, legend, below)
+    below += sum(row_height for _, row_height in legend)
     style.write_lines(figure, notes, below + style.MARGIN, color="0.25")
     return figure
 
@@ -296,7 +302,7 @@ def _bands(drawn: _Map) -> list[tuple[str, dict[Column, str]]]:
     machines = {column: column.machine for column in drawn.columns if column.named}
     if machines:
         bands.append((_MACHINE, machines))
-    if drawn.costs is not None:
+    if drawn.costs is not None and drawn.columns:
         for provenance in reversed(_provenances(drawn.costs)):
             texts = {c: drawn.costs.text(provenance, c.backend) for c in _firsts(drawn.columns)}
             bands.append((costing.HEADINGS[provenance], texts))
@@ -321,8 +327,10 @@ def _band_height(texts: Mapping[Column, str]) -> float:
 
 
 def _head_height(drawn: _Map) -> float:
-    names = max((style.text_width(column.backend) for column in drawn.columns), default=0.0)
-    return names + 2 * _PAD + sum(_band_height(texts) for _, texts in _bands(drawn))
+    names = [style.text_width(column.backend, weight="bold") for column in drawn.columns]
+    return (
+        max(names, default=0.0) + 2 * _PAD + sum(_band_height(texts) for _, texts in _bands(drawn))
+    )
 
 
 def _draw_head(
@@ -372,7 +380,7 @@ def _draw_body(axes: Axes, drawn: _Map, lefts: Sequence[float], pitch: float, to
             for number, text in enumerate(line.name):
                 y = middle + number * style.LINE
                 axes.text(style.MARGIN, y, text, va="center_baseline")
-            if line.means:
+            if line.means and lefts:
                 x, y = lefts[0] - 2 * _PAD, top + line.height / 2
                 axes.text(x, y, line.means, ha="right", va="center_baseline", color="0.35")
             boxes += [
@@ -431,13 +439,17 @@ def _fill(cell: Cell) -> str:
     return _REFUTED if cell.refuted else _FILLS[cell.outcome]
 
 
-def _legend(width: float) -> list[tuple[list[tuple[float, Cell, list[str]]], float]]:
-    """Lay out rows of entries (x, cell, lines of words), each with its height in inches.
+def _legend(width: float) -> _Legend:
+    """Lay the legend out.
 
     All outcomes are explained, whether or not they occurred.
     """
-    entries = [(Cell(outcome), laying.WORDS[outcome]) for outcome in Outcome]
-    entries.append((Cell(Outcome.ESCAPED, ("any",)), laying.REFUTED_WORDS))
+    entries = [
+        (_Drawn(Cell(outcome), [laying.LETTERS[outcome]]), laying.WORDS[outcome])
+        for outcome in Outcome
+    ]
+    refuted = _Drawn(Cell(Outcome.ESCAPED, ("any",)), [laying.REFUTED])
+    entries.append((refuted, laying.REFUTED_WORDS))
     columns = max(1, int((width - 2 * style.MARGIN) / _ENTRY))
     room = (width - 2 * style.MARGIN) / columns
     rows = []
@@ -454,3 +466,13 @@ def _legend(width: float) -> list[tuple[list[tuple[float, Cell, list[str]]], flo
         lines = max(len(words) for _, _, words in row)
         rows.append((row, _PITCH + (lines - 1) * style.LINE + 0.02))
     return rows
+
+
+def _draw_legend(axes: Axes, legend: _Legend, top: float) -> None:
+    for row, height in legend:
+        for left, cell, words in row:
+            _draw_cells(axes, [(left, top, _LEAST, _PITCH, cell)])
+            for number, text in enumerate(words):
+                y = top + _PITCH / 2 + number * style.LINE
+                axes.text(left + _LEAST + _PAD, y, text, va="center_baseline")
+        top += height

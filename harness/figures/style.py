@@ -261,9 +261,9 @@ def provenance_line(provenance: str) -> Line2D:
 # ---- text ----
 
 
-def text_width(text: str, size: float = FONT) -> float:
+def text_width(text: str, size: float = FONT, weight: str = "normal") -> float:
     """Return how wide a text is set, in inches."""
-    font = FontProperties(family=FONT_FAMILY, size=size)
+    font = FontProperties(family=FONT_FAMILY, size=size, weight=weight)
     width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return float(width) / 72
 

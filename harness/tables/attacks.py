@@ -110,7 +110,7 @@ def matrix_table(matrix: Matrix, costs: Costs | None = None) -> table.Table:
             rows=pd.DataFrame(_verdicts(matrix), columns=list(_VERDICT)),
             notes=[
                 f"{legend}.",
-                f"{laying.REFUTED_WORDS[:1].upper()}{laying.REFUTED_WORDS[1:]}.",
+                f"{laying.REFUTED} {laying.REFUTED_WORDS}.",
                 laying.MEANS_WORDS,
                 laying.BENIGN_WORDS,
                 *([laying.NO_CONTROL_WORDS] if any(row.uncontrolled for row in grid.rows) else ()),
