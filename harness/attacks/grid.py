@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.attacks.model import GROUPS, Outcome
+from harness.attacks.model import GROUPS, HARM, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,12 @@ REFUTED = "!"
 #: Goes behind the name of a row that harms nothing where there is no wall.
 NO_CONTROL = "*"
 
-MEANS: Mapping[Means, str] = {"memory": "M", "system call": "S", "own WRPKRU": "W"}
+MEANS: Mapping[Means, str] = {
+    "memory": "M",
+    "system call": "S",
+    "own WRPKRU": "W",
+    "libc's WRPKRU": "L",
+}
 
 #: What each outcome says, in words.
 WORDS = {
@@ -51,11 +56,11 @@ WORDS = {
     Outcome.ESCAPED: "escaped: something outside was changed, told or done",
     Outcome.UNAVAILABLE: "cannot be tried there",
 }
-REFUTED_WORDS = "behind any letter: the wall claims that this cannot be, and is refuted"
+REFUTED_WORDS = "behind a letter: against a claim of the wall, which is refuted"
 MEANS_WORDS = (
-    "Means: M memory (loads, stores, jumps), S system calls, W its own WRPKRU or XRSTOR. Claims "
-    "reach to S only where system calls are claimed, to W only where strictness is. Capitals "
-    f"without {REFUTED} are limits that a wall admits."
+    "Means: M memory (loads, stores, jumps), S system calls, W its own WRPKRU or XRSTOR, L that of "
+    "libc. Claims reach to S only where system calls are claimed, to W only where strictness is, "
+    f"and to L nowhere. Capitals without {REFUTED} are limits that a wall admits."
 )
 BENIGN_WORDS = "Benign rows are no attacks: whatever is not harmless does not work behind the wall."
 NO_CONTROL_WORDS = f"{NO_CONTROL} did no harm without a wall either, and so proves nothing."
@@ -97,7 +102,7 @@ class Row:
         group: Of the attacks.
         name: What they do.
         attacks: They.
-        uncontrolled: One of them did no harm where there is no wall.
+        uncontrolled: They did no harm where there is no wall.
     """
 
     group: str
@@ -248,14 +253,16 @@ def _columns(matrix: Matrix) -> list[Column]:
 
 
 def _rows(matrix: Matrix) -> list[Row]:
-    uncontrolled = {verdict.attack for verdict in matrix.failed_controls()}
+    harmful = {v.attack for v in matrix.verdicts if v.backend == CONTROL and v.outcome in HARM}
+    failed = {verdict.attack for verdict in matrix.failed_controls()}
     members: dict[tuple[str, str], list[Attack]] = defaultdict(list)
     for attack in matrix.attacks:
         members[attack.group, attack.row].append(attack)
-    rows = [
-        Row(group, name, tuple(attacks), any(attack.name in uncontrolled for attack in attacks))
-        for (group, name), attacks in members.items()
-    ]
+    rows = []
+    for (group, name), attacks in members.items():
+        names = {attack.name for attack in attacks}
+        uncontrolled = bool(names & failed) and not names & harmful
+        rows.append(Row(group, name, tuple(attacks), uncontrolled))
     order = list(dict.fromkeys((*GROUPS, *(row.group for row in rows))))
     return sorted(rows, key=lambda row: order.index(row.group))
 

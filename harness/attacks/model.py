@@ -176,9 +176,10 @@ def within_claims(claims: Mapping[str, bool], means: Means) -> bool:
     """Say whether the claims of a wall reach as far as what works by these means.
 
     Claims other than `syscalls` and `strict` are about what code does by itself; see `Guarantees`.
+    That libc's WRPKRU cannot be used is claimed of no wall.
     """
-    needed = {"memory": None, "system call": "syscalls", "own WRPKRU": "strict"}[means]
-    return needed is None or claims.get(needed, False)
+    needed = {"system call": "syscalls", "own WRPKRU": "strict"}
+    return means == "memory" or (means in needed and claims.get(needed[means], False))
 
 
 def refuted(guarantees: Guarantees, attack: Attack, harms: list[Harm]) -> list[str]:
@@ -186,8 +187,6 @@ def refuted(guarantees: Guarantees, attack: Attack, harms: list[Harm]) -> list[s
     claims = dataclasses.asdict(guarantees)
     if not within_claims(claims, attack.means):
         return []
-    if attack.means == "libc's WRPKRU":
-        return []  # of no wall is it claimed
     return sorted({harm.claim for harm in harms if claims[harm.claim]})
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -86,6 +87,7 @@ def test_a_folder_without_a_matrix_is_a_storage_error_that_names_it(tmp_path: Pa
         ("system call", True, False, True),
         ("own WRPKRU", True, False, False),
         ("own WRPKRU", False, True, True),
+        ("libc's WRPKRU", True, True, False),
     ],
 )
 def test_claims_reach_as_far_as_system_calls_and_strictness_are_claimed(
@@ -132,6 +134,12 @@ def test_marks_of_outcomes_differ_and_capitals_are_harm() -> None:
     assert {o for o in Outcome if grid.LETTERS[o].isupper()} == set(model.HARM)
 
 
+def test_everything_that_attacks_work_by_has_a_letter() -> None:
+    assert set(grid.MEANS) == set(get_args(model.Means))
+    assert len(set(grid.MEANS.values())) == len(grid.MEANS)
+    assert all(f" {letter} " in grid.MEANS_WORDS for letter in grid.MEANS.values())
+
+
 def test_twins_stand_beside_each_other_and_strangers_before_protection_keys() -> None:
     walls = [
         "mpk-nosud", "acme-wall", "mpk-strict", "sandcrust-fork-hardened", "mpk", "none", "zz",
@@ -162,12 +170,15 @@ def test_groups_are_in_their_order_and_unknown_ones_come_last() -> None:
     assert list(grid.lay_out(matrix).groups) == ["benign", "memory", "environment", "weather"]
 
 
-def test_a_row_has_the_means_of_its_attacks_and_says_if_one_has_no_control() -> None:
+def test_a_row_has_the_means_of_its_attacks_and_says_if_none_of_them_does_harm() -> None:
     attacks = [attack("one", row="both"), attack("two", row="both", means="system call")]
     matrix = make_matrix(attacks, [verdict(name="one"), verdict(name="two")])
     (row,) = grid.lay_out(matrix).rows
     assert (row.means, row.label) == ("MS", "both")
     matrix.verdicts[1] = verdict(name="two", outcome=Outcome.HARMLESS)
+    (row,) = grid.lay_out(matrix).rows
+    assert row.label == "both"
+    matrix.verdicts[0] = verdict(name="one", outcome=Outcome.RECOVERED)
     (row,) = grid.lay_out(matrix).rows
     assert row.label == "both *"
 

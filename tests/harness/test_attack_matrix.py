@@ -161,11 +161,12 @@ def test_cost_stands_over_each_wall_once_and_a_dash_where_it_is_not_known() -> N
 
 
 def test_means_stand_beside_each_row_and_what_proves_nothing_is_marked() -> None:
-    attacks = [attack("a"), attack("b", means="system call"), attack("c", means="own WRPKRU")]
+    means = ("memory", "system call", "own WRPKRU", "libc's WRPKRU")
+    attacks = [attack(name, means=by) for name, by in zip("abcd", means, strict=True)]
     verdicts = [verdict("none", one.name, Outcome.HARMLESS) for one in attacks[1:]]
     figure = attack_matrix.draw(make_matrix(attacks, [verdict("none", "a"), *verdicts]))
     shown = texts(figure)
-    assert {"a", "b *", "c *", "M", "S", "W"} <= set(shown)
+    assert {"a", "b *", "c *", "d *", "M", "S", "W", "L"} <= set(shown)
     assert grid.NO_CONTROL_WORDS in prose(figure)
 
 
