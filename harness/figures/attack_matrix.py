@@ -1,82 +1,44 @@
 """Attacks against walls as a map: a row an attack, a column a wall, coloured by how it ended.
 
-Light blues are walls that held, warm colours harm that no claim excludes, and black is a claim
-refuted. A letter in each cell says the same without colours. Above the columns stands what an empty
-call costs, so that one sees what protection is paid for with.
-
-All of it is set in inches, y down from the figure's upper edge, on one pair of axes.
+Above the columns stands what an empty call costs, so that one sees what protection is paid with.
+What cells look like is in attack_cells.py. All of it is set in inches, y down from the figure's
+upper edge, on one pair of axes.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
-from matplotlib.transforms import Affine2D
 
 from harness import comparison
 from harness.attacks import cost as costing
 from harness.attacks import grid as laying
-from harness.attacks.grid import Cell
-from harness.attacks.model import Outcome
+from harness.figures import attack_cells as drawing
 from harness.figures import style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path as FilePath
+    from pathlib import Path
 
     from matplotlib.axes import Axes
-    from matplotlib.path import Path
 
     from harness.attacks.cost import Costs
     from harness.attacks.grid import Column, Grid, Row
     from harness.attacks.model import Matrix
 
-# Tints and shades of Okabe and Ito's colours (see style.py), which the colour-blind tell apart.
-# Both the blues and the warm ones get darker, in grey too, as it gets worse.
-_FILLS = {
-    Outcome.HARMLESS: "#FFFFFF",
-    Outcome.RECOVERED: "#DDEFFA",
-    Outcome.REFUSED: "#BFE0F5",
-    Outcome.CONTAINED: "#93CCEF",
-    Outcome.HUNG: "#F5D976",
-    Outcome.HOST_DIED: "#EFA92B",
-    Outcome.ESCAPED: "#DE6A1A",
-    Outcome.UNAVAILABLE: "#EEEEEE",
-}
-_REFUTED = "#000000"
-_EDGE = "0.72"
-
-# Rows of entries (left, cell, lines of words), each with its height in inches.
-_Legend = list[tuple[list[tuple[float, "_Drawn", list[str]]], float]]
-
 # Inches.
-_PITCH = 0.138  # from row to row
-_LEAST, _MOST = 0.145, 0.26  # from column to column
+_MOST = 0.26  # from column to column
 _BETWEEN_WALLS, _BETWEEN_FAMILIES = 0.03, 0.09
 _NAMES = 2.05  # of rows, at most
 _MEANS = 0.26
 _HEADING = 0.2  # of a group
-_PAD = 0.05
-_ENTRY = 3.3  # of the legend, at least
 
 _MACHINE = "machine"
 _ROWS = 32  # what a page has room for, with all that stands around them
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A cell: its colour's name, and a line or two in it."""
-
-    cell: Cell
-    lines: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -85,13 +47,13 @@ class _Line:
 
     name: Sequence[str]
     means: str
-    cells: Sequence[_Drawn | None]
+    cells: Sequence[drawing.Drawn | None]
 
     @property
     def height(self) -> float:
         """Inches."""
         lines = max(len(self.name), *(len(cell.lines) for cell in self.cells if cell), 1)
-        return _PITCH + (lines - 1) * style.LINE
+        return drawing.PITCH + (lines - 1) * style.LINE
 
 
 @dataclass(frozen=True)
@@ -147,7 +109,7 @@ def draw_summary(matrix: Matrix, costs: Costs | None = None) -> Figure:
         for column in grid.columns:
             tally = grid.tally(group, column)
             worst = next(iter(tally), None)
-            cells.append(_Drawn(worst, [worst.mark, str(tally[worst])]) if worst else None)
+            cells.append(drawing.Drawn(worst, [worst.mark, str(tally[worst])]) if worst else None)
         count = f"{len(rows)} {'row' if len(rows) == 1 else 'rows'}"
         lines.append(_Line([group, count], "", cells))
     note = "Under a letter: how many of the group's rows came to that, the worst of all."
@@ -156,7 +118,7 @@ def draw_summary(matrix: Matrix, costs: Costs | None = None) -> Figure:
     return _styled(replace(drawn, notes=[note, *drawn.notes]))
 
 
-def draw_all(matrix: Matrix, costs: Costs | None, folder: FilePath) -> list[FilePath]:
+def draw_all(matrix: Matrix, costs: Costs | None, folder: Path) -> list[Path]:
     """Draw the summary, all, and the groups, each as PNG (300 dpi), SVG and PDF.
 
     A group that does not go on a page has several figures.
@@ -187,7 +149,7 @@ def _file_name(group: str) -> str:
 
 def _line(grid: Grid, row: Row) -> _Line:
     cells = [grid.cells.get((row, column)) for column in grid.columns]
-    drawn = [_Drawn(cell, [cell.mark]) if cell else None for cell in cells]
+    drawn = [drawing.Drawn(cell, [cell.mark]) if cell else None for cell in cells]
     return _Line(style.wrap(row.label, _NAMES), row.means, drawn)
 
 
@@ -229,17 +191,17 @@ def _draw(drawn: _Map) -> Figure:
     names = max((style.text_width(text) for line in lines for text in line.name), default=0.0)
     names = max(names, *map(style.text_width, _cost_headings(drawn)), 0.0)
     means = _MEANS if any(line.means for line in lines) else 0.0
-    left = style.MARGIN + names + means + _PAD
+    left = style.MARGIN + names + means + drawing.PAD
     pitch, width = _widths(drawn, left)
     title = style.wrap(drawn.title, width - 2 * style.MARGIN)
-    legend = _legend(width) if lines else []
+    legend = drawing.legend(width) if lines else []
     room = min(width, style.PAGE) - 2 * style.MARGIN
     notes = [text for note in drawn.notes for text in style.wrap(note, room)]
 
-    top = style.MARGIN + style.LINE * len(title) + _PAD
+    top = style.MARGIN + style.LINE * len(title) + drawing.PAD
     head = _head_height(drawn)
     body = sum(line.height for line in lines) + _HEADING * sum(bool(name) for name in drawn.lines)
-    below = top + head + body + 2 * _PAD
+    below = top + head + body + 2 * drawing.PAD
     height = (
         below
         + sum(row_height for _, row_height in legend)
@@ -257,7 +219,7 @@ def _draw(drawn: _Map) -> Figure:
     lefts = _lefts(drawn.columns, left, pitch)
     _draw_head(axes, drawn, lefts, pitch, top + head)
     _draw_body(axes, drawn, lefts, pitch, top + head)
-    _draw_legend(axes, legend, below)
+    drawing.draw_legend(axes, legend, below)
     below += sum(row_height for _, row_height in legend)
     style.write_lines(figure, notes, below + style.MARGIN, color="0.25")
     return figure
@@ -269,9 +231,9 @@ def _widths(drawn: _Map, left: float) -> tuple[float, float]:
     gaps = sum(_gaps(drawn.columns))
     for width in (style.COLUMN, style.PAGE):
         pitch = (width - left - gaps - style.MARGIN) / max(count, 1)
-        if pitch >= _LEAST:
+        if pitch >= drawing.LEAST:
             return min(pitch, _MOST), width
-    return _LEAST, left + gaps + count * _LEAST + style.MARGIN
+    return drawing.LEAST, left + gaps + count * drawing.LEAST + style.MARGIN
 
 
 def _gaps(columns: Sequence[Column]) -> list[float]:
@@ -323,13 +285,15 @@ def _firsts(columns: Sequence[Column]) -> list[Column]:
 
 
 def _band_height(texts: Mapping[Column, str]) -> float:
-    return max(map(style.text_width, texts.values()), default=0.0) + 2 * _PAD
+    return max(map(style.text_width, texts.values()), default=0.0) + 2 * drawing.PAD
 
 
 def _head_height(drawn: _Map) -> float:
     names = [style.text_width(column.backend, weight="bold") for column in drawn.columns]
     return (
-        max(names, default=0.0) + 2 * _PAD + sum(_band_height(texts) for _, texts in _bands(drawn))
+        max(names, default=0.0)
+        + 2 * drawing.PAD
+        + sum(_band_height(texts) for _, texts in _bands(drawn))
     )
 
 
@@ -345,7 +309,7 @@ def _draw_head(
     for heading, texts in _bands(drawn):
         height = _band_height(texts)
         axes.text(
-            ends[0] - _PAD, bottom - height / 2, heading, ha="right", va="center_baseline",
+            ends[0] - drawing.PAD, bottom - height / 2, heading, ha="right", va="center_baseline",
             color="0.25",
         )  # fmt: skip
         for column, left in zip(drawn.columns, lefts, strict=True):
@@ -366,14 +330,18 @@ def _upright(
     if text == comparison.NOTHING:
         axes.text(x, bottom - height / 2, "–", ha="center", va="center_baseline")
     else:
-        axes.text(x, bottom - _PAD, text, rotation=90, ha="center", va="bottom", **properties)
+        axes.text(
+            x, bottom - drawing.PAD, text, rotation=90, ha="center", va="bottom", **properties
+        )
 
 
 def _draw_body(axes: Axes, drawn: _Map, lefts: Sequence[float], pitch: float, top: float) -> None:
     boxes = []
     for heading, lines in drawn.lines.items():
         if heading:
-            axes.text(style.MARGIN, top + _HEADING - _PAD, heading, va="baseline", weight="bold")
+            axes.text(
+                style.MARGIN, top + _HEADING - drawing.PAD, heading, va="baseline", weight="bold"
+            )
             top += _HEADING
         for line in lines:
             middle = top + line.height / 2 - (len(line.name) - 1) * style.LINE / 2
@@ -381,7 +349,7 @@ def _draw_body(axes: Axes, drawn: _Map, lefts: Sequence[float], pitch: float, to
                 y = middle + number * style.LINE
                 axes.text(style.MARGIN, y, text, va="center_baseline")
             if line.means and lefts:
-                x, y = lefts[0] - 2 * _PAD, top + line.height / 2
+                x, y = lefts[0] - 2 * drawing.PAD, top + line.height / 2
                 axes.text(x, y, line.means, ha="right", va="center_baseline", color="0.35")
             boxes += [
                 (left, top, pitch, line.height, cell)
@@ -389,90 +357,4 @@ def _draw_body(axes: Axes, drawn: _Map, lefts: Sequence[float], pitch: float, to
                 if cell is not None
             ]
             top += line.height
-    _draw_cells(axes, boxes)
-
-
-def _draw_cells(axes: Axes, boxes: Sequence[tuple[float, float, float, float, _Drawn]]) -> None:
-    """Draw cells (left, top, width, height, what)."""
-    corners = [
-        [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
-        for x, y, width, height, _ in boxes
-    ]
-    fills = [_fill(drawn.cell) for *_, drawn in boxes]
-    axes.add_collection(
-        PolyCollection(corners, facecolors=fills, edgecolors=_EDGE, linewidths=0.4),
-        autolim=False,
-    )
-    # Thousands of texts take a minute to lay out; each is a shape that is drawn many times.
-    places: dict[tuple[str, bool], list[tuple[float, float]]] = defaultdict(list)
-    for x, y, width, height, drawn in boxes:
-        first = y + height / 2 - (len(drawn.lines) - 1) * style.LINE / 2
-        for number, text in enumerate(drawn.lines):
-            middle = (x + width / 2, first + number * style.LINE)
-            places[text, bool(drawn.cell.refuted)].append(middle)
-    for (text, refuted), offsets in places.items():
-        shapes = PathCollection(
-            [_shape(text, "bold" if refuted else "normal")],
-            offsets=offsets,
-            offset_transform=axes.transData,
-            facecolors="white" if refuted else "black",
-            linewidths=0,
-            label=text,
-        )
-        # Paths are in points, whatever the resolution.
-        shapes.set_transform(Affine2D().scale(1 / 72) + axes.figure.dpi_scale_trans)
-        axes.add_collection(shapes, autolim=False)
-
-
-def _shape(text: str, weight: str) -> Path:
-    """Return the outline of a text in points, centred as a line of capitals is."""
-    font = FontProperties(family=style.FONT_FAMILY, weight=weight, size=style.FONT)
-    outline = TextPath((0, 0), text, prop=font, usetex=False)
-    box = outline.get_extents()
-    capital = TextPath((0, 0), "E", prop=font, usetex=False).get_extents()
-    return outline.transformed(
-        Affine2D().translate(-(box.x0 + box.x1) / 2, -(capital.y0 + capital.y1) / 2)
-    )
-
-
-def _fill(cell: Cell) -> str:
-    return _REFUTED if cell.refuted else _FILLS[cell.outcome]
-
-
-def _legend(width: float) -> _Legend:
-    """Lay the legend out.
-
-    All outcomes are explained, whether or not they occurred.
-    """
-    entries = [
-        (_Drawn(Cell(outcome), [laying.LETTERS[outcome]]), laying.WORDS[outcome])
-        for outcome in Outcome
-    ]
-    refuted = _Drawn(Cell(Outcome.ESCAPED, ("any",)), [laying.REFUTED])
-    entries.append((refuted, laying.REFUTED_WORDS))
-    columns = max(1, int((width - 2 * style.MARGIN) / _ENTRY))
-    room = (width - 2 * style.MARGIN) / columns
-    rows = []
-    depth = -(-len(entries) // columns)
-    for number in range(depth):
-        row = [
-            (
-                style.MARGIN + place * room,
-                cell,
-                style.wrap(words, room - _LEAST - 3 * _PAD),
-            )
-            for place, (cell, words) in enumerate(entries[number::depth])
-        ]
-        lines = max(len(words) for _, _, words in row)
-        rows.append((row, _PITCH + (lines - 1) * style.LINE + 0.02))
-    return rows
-
-
-def _draw_legend(axes: Axes, legend: _Legend, top: float) -> None:
-    for row, height in legend:
-        for left, cell, words in row:
-            _draw_cells(axes, [(left, top, _LEAST, _PITCH, cell)])
-            for number, text in enumerate(words):
-                y = top + _PITCH / 2 + number * style.LINE
-                axes.text(left + _LEAST + _PAD, y, text, va="center_baseline")
-        top += height
+    drawing.draw(axes, boxes)

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 
 from harness.attacks import cost, grid
 from harness.attacks.model import GROUPS, Matrix, Outcome
-from harness.figures import attack_matrix, style
+from harness.figures import attack_cells, attack_matrix, style
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -212,8 +212,8 @@ def test_walls_of_any_names_and_number_are_legible(names: list[str], machines: i
 
 def test_the_widest_mark_fits_the_narrowest_cell() -> None:
     for text in (*(f"{letter}!" for letter in grid.LETTERS.values()), "99"):
-        box = attack_matrix._shape(text, "bold").get_extents()
-        assert box.width / 72 < attack_matrix._LEAST
+        box = attack_cells._shape(text, "bold").get_extents()
+        assert box.width / 72 < attack_cells.LEAST
         assert abs(box.x0 + box.x1) < 0.01
 
 
