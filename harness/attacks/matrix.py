@@ -109,8 +109,8 @@ def standard(backends: Sequence[Backend]) -> tuple[list[Backend], list[Absent]]:
     absent = [
         Absent(
             backend.name,
-            f"Its wall is {_LEVEL.sub('', backend.name)}'s, with the codec compiled otherwise",
-            f"`isobench attack --backend {backend.name}` attacks it",
+            "Its wall is that of the same name without -O…, its codec compiled otherwise",
+            "`isobench attack --backend NAME` attacks it",
         )
         for backend in backends
         if _LEVEL.search(backend.name)

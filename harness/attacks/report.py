@@ -75,13 +75,21 @@ def print_matrix(matrix: Matrix, console: Console, costs: Costs | None = None) -
     else:
         console.print("No attack was tried.")
     notes = laying.places(matrix, grid)
-    notes += [f"  {absent.backend}: {absent.reason}. {absent.remedy}." for absent in matrix.absent]
+    notes += _absences(matrix)
     notes += costs.sources() if costs else []
     for note in notes:
         console.print(note, markup=False, highlight=False)
     _print_verdicts(console, "Claims refuted", matrix.refuted())
     _print_verdicts(console, "Attacks that prove nothing", matrix.failed_controls())
     _print_verdicts(console, "Benign, and does not work", _broken(matrix))
+
+
+def _absences(matrix: Matrix) -> list[str]:
+    """Say why walls were not attacked: a line a reason."""
+    walls: dict[str, list[str]] = {}
+    for absent in matrix.absent:
+        walls.setdefault(f"{absent.reason}. {absent.remedy}.", []).append(absent.backend)
+    return [f"Not attacked: {', '.join(names)}: {why}" for why, names in walls.items()]
 
 
 def _summary(grid: Grid, costs: Costs | None) -> Table:

@@ -1,0 +1,296 @@
+"""Attacks on the walls that work here, and how it is decided what they did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from backends import registry
+from backends.contract import Guarantees
+from harness.attacks import canaries, catalogue, matrix, model, supervisor
+from harness.attacks.host import Channel, Report
+from harness.attacks.model import HARM, Attack, Harm, Outcome, Verdict
+from harness.cli import main as cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A host whose wall cannot limit a call is given up after a second.
+pytestmark = pytest.mark.timeout(300)
+
+WALLS = ("sandcrust-pipe", "sandcrust-fork", "sandcrust-pipe-hardened", "sandcrust-fork-hardened")
+ATTACK = Attack("a", "a", "memory", "does something", "memory")
+
+
+def attack(*backends: str) -> list[Verdict]:
+    """Attack in a process of its own: hosts are forked, and this one has threads."""
+    command = [sys.executable, "-m", "harness.attacks.supervisor", "--machine", "here"]
+    for name in backends:
+        command += ["--backend", name]
+    done = subprocess.run([*command, "--calls", "100"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [msgspec.json.decode(line, type=Verdict) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> list[Verdict]:
+    return attack(*(name for name in WALLS if registry.find(name).availability().available))
+
+
+def said(verdicts: list[Verdict]) -> str:
+    return "\n".join(f"{v.backend}: {v.attack}: {v.outcome}: {v.harms} {v.said}" for v in verdicts)
+
+
+# ---- what they do ----
+
+
+def test_there_are_at_least_60_attacks_and_their_names_are_unique() -> None:
+    entries = catalogue.entries()
+    names = [entry.attack.name for entry in entries]
+    assert len(set(names)) == len(names)
+    assert len({entry.attack.row for entry in entries if not entry.attack.benign}) >= 60
+    assert {entry.attack.group for entry in entries} == set(model.GROUPS)
+
+
+def test_without_a_wall_every_attack_does_harm(verdicts: list[Verdict]) -> None:
+    benign = {entry.attack.name for entry in catalogue.entries() if entry.attack.benign}
+    control = {v.attack: v for v in verdicts if v.backend == "none"}
+    assert set(control) == {entry.attack.name for entry in catalogue.entries()}
+    failed = [
+        verdict
+        for name, verdict in control.items()
+        if name not in benign and verdict.outcome not in (*HARM, Outcome.UNAVAILABLE)
+    ]
+    assert not failed, said(failed)
+    unavailable = {v.attack for v in control.values() if v.outcome is Outcome.UNAVAILABLE}
+    assert unavailable <= {"pkey-free", "own-xrstor", "io-uring", "userfaultfd", "vsyscall"}
+    assert all(control[name].outcome is Outcome.HARMLESS for name in benign)
+
+
+def test_no_attack_refutes_a_claim_of_a_wall(verdicts: list[Verdict]) -> None:
+    refuted = [verdict for verdict in verdicts if verdict.refuted]
+    assert not refuted, said(refuted)
+
+
+def test_what_claims_recovery_neither_dies_nor_hangs(verdicts: list[Verdict]) -> None:
+    claiming = {b.name for b in registry.all_backends() if b.guarantees.recovery}
+    bad = [v for v in verdicts if v.backend in claiming]
+    bad = [v for v in bad if v.outcome in (Outcome.HOST_DIED, Outcome.HUNG)]
+    assert not bad, said(bad)
+
+
+def test_benign_calls_work_behind_every_wall(verdicts: list[Verdict]) -> None:
+    benign = {entry.attack.name for entry in catalogue.entries() if entry.attack.benign}
+    bad = [v for v in verdicts if v.attack in benign and v.outcome is not Outcome.HARMLESS]
+    assert not bad, said(bad)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["create-file", "write-file", "unlink-file", "socket", "signal-host", "ptrace", "io-uring",
+     "process-vm-writev", "proc-host-mem"],
+)  # fmt: skip
+def test_only_hardening_keeps_a_process_from_the_system(verdicts: list[Verdict], name: str) -> None:
+    outcomes = {v.backend: v.outcome for v in verdicts if v.attack == name}
+    if outcomes["none"] is Outcome.UNAVAILABLE:
+        pytest.skip("this machine refuses it whatever the wall")
+    for backend, outcome in outcomes.items():
+        if backend.endswith("-hardened"):
+            assert outcome is Outcome.RECOVERED, backend
+        else:
+            assert outcome is Outcome.ESCAPED, backend
+
+
+def test_a_process_tells_what_was_in_memory_before_it_was_forked(verdicts: list[Verdict]) -> None:
+    told = [v for v in verdicts if v.backend == "sandcrust-fork" and v.attack == "read-secret"]
+    assert told[0].harms == [Harm("secret was read", "secrets")]
+
+
+# ---- how it is decided ----
+
+
+def decide(report: Report, status: int | None = 0, left: int = 0) -> tuple[Outcome, list[Harm]]:
+    outcome, harms, _ = supervisor.decide(ATTACK, report, status, left)
+    return outcome, harms
+
+
+def report(**changes: object) -> Report:
+    seen = dict.fromkeys(canaries.CLAIMS, "as it was")
+    fields = {"opened": True, "called": "returned", "next": "right", "done": True}
+    return Report(**fields | {"before": seen, "after": dict(seen)} | changes)  # type: ignore[arg-type]
+
+
+def test_a_call_that_returns_and_harms_nothing_is_harmless() -> None:
+    assert decide(report()) == (Outcome.HARMLESS, [])
+    assert decide(report(called="error")) == (Outcome.HARMLESS, [])
+
+
+def test_an_error_after_which_calls_are_right_is_recovery() -> None:
+    assert decide(report(called="violation")) == (Outcome.RECOVERED, [])
+    assert decide(report(called="violation", next="SandboxDeadError: x"))[0] is Outcome.CONTAINED
+
+
+@pytest.mark.parametrize("name", canaries.CLAIMS)
+def test_whatever_is_changed_is_an_escape(name: str) -> None:
+    changed = dict.fromkeys(canaries.CLAIMS, "as it was") | {name: "otherwise"}
+    for called in ("returned", "violation"):
+        outcome, harms = decide(report(called=called, after=changed))
+        assert (outcome, harms) == (Outcome.ESCAPED, [Harm(name, canaries.CLAIMS[name])])
+
+
+def test_what_is_told_and_left_behind_is_an_escape() -> None:
+    assert decide(report(told="secret"))[0] is Outcome.ESCAPED
+    assert decide(report(), left=1)[0] is Outcome.ESCAPED
+    assert decide(report(next="wrong: b''"))[1][0].claim == "recovery"
+
+
+def test_a_host_that_does_not_come_to_its_end_died_or_hung() -> None:
+    assert decide(report(done=False), status=signal.SIGSEGV)[0] is Outcome.HOST_DIED
+    assert decide(report(done=False), status=0)[0] is Outcome.HOST_DIED
+    assert decide(report(done=False), status=None)[0] is Outcome.HUNG
+
+
+def test_a_host_that_fails_by_itself_says_nothing_about_the_wall() -> None:
+    with pytest.raises(RuntimeError, match="by itself"):
+        decide(Report(failed="Traceback"))
+    with pytest.raises(RuntimeError, match="by itself"):
+        decide(Report(), status=signal.SIGKILL)
+
+
+def test_a_report_that_was_overwritten_is_none() -> None:
+    channel = Channel()
+    channel.write(report())
+    assert channel.read().done
+    channel._memory[8:64] = os.urandom(56)
+    assert channel.read() == Report() or not channel.read().failed
+    channel._memory[:8] = b"\xff" * 8
+    assert channel.read() == Report()
+    channel.close()
+
+
+def test_claims_reach_as_far_as_they_say() -> None:
+    wall = Guarantees(heap=True)
+    harms = [Harm("heap", "heap"), Harm("file", "syscalls")]
+
+    def refuted(guarantees: Guarantees, means: str) -> list[str]:
+        changed = msgspec.structs.replace(ATTACK, means=means)
+        return model.refuted(guarantees, changed, harms)
+
+    assert refuted(wall, "memory") == ["heap"]
+    assert refuted(wall, "system call") == []
+    assert refuted(Guarantees(heap=True, syscalls=True), "system call") == ["heap", "syscalls"]
+    assert refuted(wall, "own WRPKRU") == []
+    assert refuted(Guarantees(heap=True, strict=True), "own WRPKRU") == ["heap"]
+
+
+# ---- the command ----
+
+
+def test_attacks_are_listed() -> None:
+    done = CliRunner().invoke(cli, ["attack", "--list"], env={"COLUMNS": "120"})
+    assert done.exit_code == 0
+    for entry in catalogue.entries():
+        assert entry.attack.name in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--attack", "ptrase"], "ptrace"),
+        (["--backend", "sandcrust"], "sandcrust-pipe"),
+        (["--backend", "pipe-floor"], "no foreign function"),
+        (["--name", "a/b"], "without slashes"),
+        (["--from", "nowhere"], "isobench attack"),
+        (["--cost", "nowhere", "--no-emulate"], "not a run"),
+    ],
+)
+def test_bad_input_is_told(arguments: list[str], hint: str) -> None:
+    done = CliRunner().invoke(cli, ["attack", *arguments])
+    assert done.exit_code == 2
+    assert hint in " ".join(done.output.split())
+
+
+def test_a_matrix_is_stored_and_shown_again(tmp_path: Path) -> None:
+    arguments = ["--no-emulate", "--backend", "sandcrust-pipe", "--results", str(tmp_path)]
+    arguments += ["--attack", "write-heap", "--attack", "chdir", "--attack", "valid-call"]
+    done = CliRunner().invoke(cli, ["attack", *arguments, "--name", "m"])
+    assert done.exit_code == 0, done.output
+    loaded = model.load(tmp_path / "m")
+    assert loaded.complete
+    assert [(v.backend, v.attack, v.outcome.value) for v in loaded.verdicts] == [
+        ("none", "write-heap", "escaped"),
+        ("none", "chdir", "escaped"),
+        ("none", "valid-call", "harmless"),
+        ("sandcrust-pipe", "write-heap", "harmless"),
+        ("sandcrust-pipe", "chdir", "harmless"),
+        ("sandcrust-pipe", "valid-call", "harmless"),
+    ]
+    again = CliRunner().invoke(cli, ["attack", "--from", str(tmp_path / "m")])
+    assert again.exit_code == 0
+    assert "Claims refuted: none" in again.output
+    assert (tmp_path / "m" / "figures" / "attacks-summary.png").stat().st_size > 1000
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness", "attack", "--no-emulate", "--name", "m"]
+    process = subprocess.Popen(
+        [*command, "--results", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("here: none"):
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(60) == 130, rest
+    loaded = model.load(tmp_path / "m")
+    assert not loaded.complete
+    assert loaded.verdicts
+
+
+def test_a_refuted_claim_is_exit_code_1(tmp_path: Path) -> None:
+    attacks = [entry.attack for entry in catalogue.entries()[:4]]
+    claims = {"heap": True}
+    harm = [Harm("heap", "heap")]
+    escaped = Verdict("here", "w", attacks[3].name, Outcome.ESCAPED, harm, ["heap"], "", 0.1)
+    machine = model.Machine("here", "6.1", "a CPU", 1.0)
+    made = model.Matrix(
+        started="2026-01-01T00:00:00+00:00",
+        machines=[machine],
+        attacks=attacks,
+        guarantees={"w": claims},
+        verdicts=[escaped],
+        absent=[],
+        complete=True,
+    )
+    model.save(made, tmp_path)
+    done = CliRunner().invoke(cli, ["attack", "--from", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "heap" in done.output
+
+
+def test_a_supervisor_that_fails_is_told() -> None:
+    plan = matrix.Plan([matrix.Part("here", "", ["nothing"])], [catalogue.entries()[0]], [], 2)
+    with pytest.raises(matrix.SupervisorError, match="no backend"):
+        matrix.run(plan, lambda _: None)
+
+
+def test_walls_that_are_not_attacked_are_listed_with_reason() -> None:
+    chosen, others = matrix.standard(registry.all_backends())
+    plan = matrix.plan(chosen, catalogue.entries(), kernels=(), calls=2)
+    attacked = {name for part in plan.parts for name in part.backends}
+    absent = {one.backend: one for one in (*plan.absent, *others)}
+    assert attacked | set(absent) == {backend.name for backend in registry.all_backends()}
+    assert all(one.reason and one.remedy for one in absent.values())
