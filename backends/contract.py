@@ -204,7 +204,10 @@ class Guarantees:
         confidentiality: The caller's memory cannot be read.
         recovery: After a violation the caller gets an error and the next call works.
         time_limit: A call can be limited in time.
-        syscalls: Foreign code cannot make system calls that reach outside its sandbox.
+        syscalls: Foreign code cannot reach files, sockets, other processes or the caller by system
+            calls. `mpk…` refuse all of them. `sandcrust-…-hardened` refuse all but those that
+            concern the child itself: its memory (none of it executable, shared or of a file), its
+            own signals, clocks, its pipes and its end.
         strict: Libraries with instructions that open the wall are not loaded.
         threads: A sandbox may be called from several threads.
     """
@@ -232,6 +235,7 @@ class Availability:
         remedy: What would make it.
         emulated: It works in the emulated machine (`isobench emulate`), which the harness may use.
         modelled: What it costs can be modelled here: see `Backend.open_model`.
+        note: It works, and something of it is less than elsewhere: what.
     """
 
     available: bool
@@ -239,11 +243,12 @@ class Availability:
     remedy: str = ""
     emulated: bool = False
     modelled: bool = False
+    note: str = ""
 
     @classmethod
-    def yes(cls) -> Availability:
+    def yes(cls, note: str = "") -> Availability:
         """Say that it does."""
-        return cls(available=True)
+        return cls(available=True, note=note)
 
     @classmethod
     def no(

@@ -129,6 +129,9 @@ class NativeSandbox(Sandbox):
         allow_syscalls: Foreign code may make system calls, where the mechanism can refuse them.
         audit: A `struct iso_audit *`: where outside writes are noted instead of refused.
         model_keys: No wall: domains without protection keys, for timing all but WRPKRU.
+        hardened: The sandbox's process gives up all that it does not need, where it has one.
+        address_space: What that process may have of it, in bytes, with what it has from its parent
+            (`VmSize` in /proc/self/status); None: as its parent.
 
     Raises:
         OSError: The system refused, or a library or symbol is not there.
@@ -148,6 +151,8 @@ class NativeSandbox(Sandbox):
         allow_syscalls: bool = False,
         audit: Any = ffi.NULL,
         model_keys: bool = False,
+        hardened: bool = False,
+        address_space: int | None = None,
     ) -> None:
         self._sandbox: Any = None
         self._views = Views(mechanism) if views else None
@@ -176,6 +181,8 @@ class NativeSandbox(Sandbox):
                 "sandbox_cpu": -1 if self._pin.sandbox_cpu is None else self._pin.sandbox_cpu,
                 "respawn": respawn,
                 "max_output_length": max_output_length,
+                "hardened": hardened,
+                "address_space": address_space or 0,
             },
         )
         result = ffi.new("struct iso_sandbox **")

@@ -143,6 +143,8 @@ def _check_backend(backend: Backend) -> Check:
         finding = f"could not tell whether it is available: {type(error).__name__}: {error}"
         remedy = "Report it to whoever wrote this backend."
         return Check("backends", backend.name, "bad", finding, remedy)
+    if here.available and here.note:
+        return Check("backends", backend.name, "warn", f"{backend.summary} But {here.note}")
     if here.available:
         return Check("backends", backend.name, "ok", backend.summary)
     return Check("backends", backend.name, "warn", here.reason, here.remedy)

@@ -72,8 +72,11 @@ def _print(backends: list[Backend]) -> None:
     table.add_column("here")
     table.add_column("what it is, and what it claims")
     missing: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for backend in backends:
         availability = backend.availability()
+        if availability.note:
+            notes.setdefault(availability.note, []).append(backend.name)
         claims = [
             _CLAIMS.get(name, name)
             for name, claimed in dataclasses.asdict(backend.guarantees).items()
@@ -98,5 +101,7 @@ def _print(backends: list[Backend]) -> None:
         "open the wall are not loaded (strict); a sandbox may be called from several threads."
     )
     console.print(table)
+    for note, names in notes.items():
+        console.print(f"Here, but: {', '.join(names)}: {note}.", markup=False)
     for why, names in missing.items():
         console.print(f"Not here: {', '.join(names)}: {as_typed(why)}", markup=False)

@@ -125,6 +125,9 @@ struct iso_options {
     int sandbox_cpu;          /* CPU that the sandboxed side is pinned to; -1: wherever */
     bool respawn;             /* after a violation the next call starts a new child */
     size_t max_output_length; /* a longer result is a violation */
+    bool hardened;            /* iso_pipe and iso_fork; others do not know it */
+    uint64_t address_space;   /* of a hardened child, in bytes, what it has from its parent
+                               * included; 0: as its parent's */
 };
 
 /* One batch of a timed loop. */
@@ -202,6 +205,17 @@ void iso_data_close(struct iso_data *data);
 /* From the sandbox's next call on; the sandbox is one of those two mechanisms'. */
 void iso_data_grant(struct iso_sandbox *sandbox, const struct iso_data *data,
                     enum iso_rights rights);
+
+/* Whether children can be hardened here: whether open() takes iso_options.hardened. */
+enum iso_hardening {
+    ISO_HARDENING_HERE = 0,
+    ISO_HARDENING_NOT_BUILT = 1,  /* libseccomp was not there */
+    ISO_HARDENING_NO_FILTERS = 2, /* the kernel has no seccomp filters */
+};
+enum iso_hardening iso_hardening_here(void);
+/* Of Landlock's ABI in this kernel, which a hardened child uses; 0: there is none, and files are
+ * out of its reach by its seccomp filter alone. */
+int iso_landlock_version(void);
 
 extern const struct iso_mechanism iso_direct; /* no wall */
 extern const struct iso_mechanism iso_pipe;   /* a persistent forked child behind two pipes */

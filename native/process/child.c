@@ -1,5 +1,6 @@
 #include "child.h"
 
+#include "hardening.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -17,6 +18,8 @@ static pid_t own_pid;
 static int note_fd = -1;
 static uint32_t note_call;
 static uint8_t note_stack[32768] __attribute__((aligned(16)));
+
+enum { BY_SECCOMP = 1 }; /* si_code of SIGSYS: SYS_SECCOMP, which glibc's headers lack */
 
 /* ---- leaving notes and dying ---- */
 
@@ -64,6 +67,10 @@ static void leave_note(int signal, siginfo_t *info, void *context)
         .address = known ? (uint64_t)(uintptr_t)info->si_addr : 0,
         .instruction = interrupted_instruction(context),
     };
+    if (signal == SIGSYS && info->si_code == BY_SECCOMP) {
+        note.address_known = 1;
+        note.address = (uint32_t)info->si_syscall;
+    }
     struct wire_header header = {.call = note_call, .length = WIRE_NOTE | sizeof(note)};
     uint8_t frame[sizeof(header) + sizeof(note)];
     memcpy(frame, &header, sizeof(header));
@@ -201,6 +208,17 @@ static size_t receive(int fd, uint8_t *buffer, size_t have, size_t need, size_t 
         have += (size_t)got;
     }
     return have;
+}
+
+void child_harden(struct child_context *context, struct hardening *hardening, bool report)
+{
+    enum harden_step refused = harden(hardening, &context->request_read, &context->reply_write);
+    struct wire_setup setup = {.step = refused, .error = refused != HARDEN_DONE ? errno : 0};
+    note_fd = context->reply_write;
+    if (report) {
+        send_all(context->reply_write, &(struct iovec){&setup, sizeof(setup)}, 1);
+    }
+    require(refused == HARDEN_DONE);
 }
 
 static void run_and_answer(const struct child_context *context, size_t function, uint32_t call,

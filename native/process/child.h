@@ -6,6 +6,8 @@
 
 #include <sys/types.h>
 
+struct hardening;
+
 struct child_context {
     iso_function *const *functions;
     size_t function_count;
@@ -29,6 +31,13 @@ enum {
  * it.
  */
 void child_prepare(const struct child_context *context);
+
+/*
+ * Then takes away from it what hardening.h says; the pipes are elsewhere afterwards. Exits with
+ * CHILD_EXIT_SETUP when the system refuses any of it, and before that tells the parent, if it is to
+ * report.
+ */
+void child_harden(struct child_context *context, struct hardening *hardening, bool report);
 
 /* Answers requests until the parent closes its end. */
 _Noreturn void child_serve(const struct child_context *context);

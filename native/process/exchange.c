@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -215,9 +216,14 @@ static enum iso_status read_note(const struct exchange *exchange, const struct w
     if (reply->fault.violation == ISO_VIOLATION_SIGNAL && reply->fault.signal == note.signal) {
         reply->fault.access =
             note.access <= ISO_ACCESS_EXECUTE ? (enum iso_access)note.access : ISO_ACCESS_UNKNOWN;
-        reply->fault.address_known = note.address_known != 0;
-        reply->fault.address = note.address;
         reply->fault.instruction = note.instruction;
+        if (note.signal == SIGSYS) {
+            reply->fault.system_call_known = note.address_known != 0;
+            reply->fault.system_call = (int)note.address;
+        } else {
+            reply->fault.address_known = note.address_known != 0;
+            reply->fault.address = note.address;
+        }
     } else if (header->call != exchange->call) {
         return malformed(child, reply, "an answer to another call");
     }

@@ -5,6 +5,7 @@
  * through a pipe.
  */
 #include "exchange.h"
+#include "hardening.h"
 #include "isolation.h"
 #include "spawn.h"
 
@@ -20,6 +21,7 @@ struct iso_sandbox {
     bool one_shot;
     bool respawn;
     bool dead;
+    struct hardening *hardening; /* NULL: not hardened */
     int cpu;
     size_t function_count;
     iso_function *functions[];
@@ -36,6 +38,7 @@ static enum iso_status start(struct iso_sandbox *sandbox, const struct iso_reque
         .cpu = sandbox->cpu,
         .request = request,
         .call = sandbox->exchange.call,
+        .hardening = sandbox->hardening,
     };
     return spawn_child(&sandbox->child, &life, fault);
 }
@@ -45,8 +48,20 @@ static void process_close(struct iso_sandbox *sandbox)
     if (sandbox != NULL) {
         end_child(&sandbox->child);
         exchange_drop(&sandbox->exchange);
+        hardening_close(sandbox->hardening);
         free(sandbox);
     }
+}
+
+/* A child of one call has no way to say what the system refused it: one that serves nothing says it
+ * when the sandbox is opened. */
+static enum iso_status try_hardening(struct iso_sandbox *sandbox, struct iso_fault *fault)
+{
+    struct child child = {0};
+    struct child_life life = {.cpu = sandbox->cpu, .hardening = sandbox->hardening};
+    enum iso_status status = spawn_child(&child, &life, fault);
+    end_child(&child);
+    return status;
 }
 
 static enum iso_status process_open(const struct iso_options *options, bool one_shot,
@@ -69,12 +84,18 @@ static enum iso_status process_open(const struct iso_options *options, bool one_
     if (table != 0) {
         memcpy(sandbox->functions, options->functions, table);
     }
-    if (!one_shot) {
-        enum iso_status status = start(sandbox, NULL, fault);
-        if (status != ISO_OK) {
-            process_close(sandbox);
-            return status;
-        }
+    enum iso_status status = ISO_OK;
+    if (options->hardened) {
+        status = hardening_open(options, &sandbox->hardening, fault);
+    }
+    if (status == ISO_OK && !one_shot) {
+        status = start(sandbox, NULL, fault);
+    } else if (status == ISO_OK && options->hardened) {
+        status = try_hardening(sandbox, fault);
+    }
+    if (status != ISO_OK) {
+        process_close(sandbox);
+        return status;
     }
     *result = sandbox;
     return ISO_OK;

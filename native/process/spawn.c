@@ -1,5 +1,8 @@
 #include "spawn.h"
 
+#include "hardening.h"
+#include "wire.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -140,6 +143,9 @@ _Noreturn static void live(const struct child_life *life, pid_t parent, bool mai
         .reply_write = reply_write,
     };
     child_prepare(&context);
+    if (life->hardening != NULL) {
+        child_harden(&context, life->hardening, life->request == NULL);
+    }
     if (life->echo) {
         child_echo(&context);
     }
@@ -215,6 +221,27 @@ static void remember(struct child *child, const struct child *born)
     children = child;
 }
 
+/* Waits for a child to have hardened itself, which takes no longer than to fork it. */
+static enum iso_status await_setup(struct child *child, struct iso_fault *fault)
+{
+    struct wire_setup setup;
+    ssize_t got;
+    do {
+        got = read(child->reply_read, &setup, sizeof(setup));
+    } while (got < 0 && errno == EINTR);
+    int error = got < 0 ? errno : ECHILD;
+    const char *what = got < 0 ? "read" : "the child, which died while setting itself up";
+    if (got == (ssize_t)sizeof(setup)) {
+        if (setup.step == HARDEN_DONE) {
+            return ISO_OK;
+        }
+        error = setup.error;
+        what = harden_step_name(setup.step);
+    }
+    end_child(child);
+    return refused(fault, what, error);
+}
+
 enum iso_status spawn_child(struct child *child, const struct child_life *life,
                             struct iso_fault *fault)
 {
@@ -246,7 +273,8 @@ enum iso_status spawn_child(struct child *child, const struct child_life *life,
     unlock_children(&before);
 
     if (what == NULL) {
-        return ISO_OK;
+        bool reports = life->hardening != NULL && life->request == NULL;
+        return reports ? await_setup(child, fault) : ISO_OK;
     }
     if (born.pid > 0) {
         kill_group(born.pid);

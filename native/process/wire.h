@@ -31,11 +31,18 @@ struct wire_note {
     int32_t signal;
     uint16_t access; /* enum iso_access */
     uint16_t address_known;
-    uint64_t address;
+    uint64_t address; /* of SIGSYS: the number of the system call that was refused */
     uint64_t instruction;
+};
+
+/* The first thing that a hardened child says that serves requests, and before it has seen any. */
+struct wire_setup {
+    uint32_t step; /* enum harden_step, that the system refused */
+    int32_t error; /* its errno */
 };
 
 _Static_assert(sizeof(struct wire_header) == WIRE_HEADER, "no padding on the wire");
 _Static_assert(sizeof(struct wire_note) == 24, "no padding on the wire");
+_Static_assert(sizeof(struct wire_setup) == 8, "no padding on the wire");
 
 #endif

@@ -12,6 +12,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@ static struct {
     bool slow_look;      /* ppoll looks at one descriptor, then long after at the next */
     bool impatient;      /* ppoll gives up waiting for a death */
     bool always_in_time; /* ppoll finds something though the limit has passed */
+    bool no_filter;      /* seccomp installs nothing and says that it has */
 } fault;
 
 static bool fails(const char *call)
@@ -56,15 +59,49 @@ int __wrap_fcntl(int fd, int command, int argument)
     return fails("fcntl") ? -1 : __real_fcntl(fd, command, argument);
 }
 
-long __real_syscall(long number, long first, long second);
-long __wrap_syscall(long number, long first, long second);
-long __wrap_syscall(long number, long first, long second)
+static bool named_call_fails(long number)
+{
+    switch (number) {
+    case SYS_pidfd_open:
+        return fails("pidfd_open");
+    case SYS_seccomp:
+        return fails("seccomp");
+    case 436:
+        return fails("close_range");
+    case 444:
+        return fails("landlock_create_ruleset");
+    case 446:
+        return fails("landlock_restrict_self");
+    default:
+        return false;
+    }
+}
+
+long __real_syscall(long number, long first, long second, long third);
+long __wrap_syscall(long number, long first, long second, long third);
+long __wrap_syscall(long number, long first, long second, long third)
 {
     if (number == SYS_pidfd_open && fault.late_hold) {
         sleep_ms(30);
     }
-    return number == SYS_pidfd_open && fails("pidfd_open") ? -1
-                                                           : __real_syscall(number, first, second);
+    if (number == SYS_seccomp && fault.no_filter) {
+        return 0;
+    }
+    return named_call_fails(number) ? -1 : __real_syscall(number, first, second, third);
+}
+
+int __real_setrlimit(__rlimit_resource_t resource, const struct rlimit *limit);
+int __wrap_setrlimit(__rlimit_resource_t resource, const struct rlimit *limit);
+int __wrap_setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+    return fails("setrlimit") ? -1 : __real_setrlimit(resource, limit);
+}
+
+int __real_memfd_create(const char *name, unsigned flags);
+int __wrap_memfd_create(const char *name, unsigned flags);
+int __wrap_memfd_create(const char *name, unsigned flags)
+{
+    return fails("memfd_create") ? -1 : __real_memfd_create(name, flags);
 }
 
 int __real_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
@@ -220,6 +257,171 @@ TEST(a_request_that_cannot_be_written_is_an_error_and_the_next_is_right)
     CHECK_REFUSED(answer, EIO, "write");
     CHECK_WORKS(&box);
     close_box(&box);
+}
+
+/* ---- hardening ---- */
+
+static void require_hardening(void)
+{
+    if (iso_hardening_here() != ISO_HARDENING_HERE) {
+        skip("built without libseccomp, or on a kernel without seccomp filters");
+    }
+}
+
+static void check_hardening_is_refused(const char *name, int error, const char *what)
+{
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .hardened = true};
+        int before = open_descriptors();
+        fault.call = name;
+        fault.error = error;
+        struct answer answer = try_open(&box);
+        fault.call = NULL;
+        CHECK_REFUSED(answer, error, what);
+        CHECK(box.sandbox == NULL);
+        CHECK_EQUAL(open_descriptors(), before);
+        CHECK(has_no_children());
+    }
+}
+
+TEST(a_sandbox_that_cannot_be_hardened_does_not_open_and_tells_why)
+{
+    require_hardening();
+    check_hardening_is_refused("memfd_create", EMFILE, "memfd_create");
+    check_hardening_is_refused("fork", EAGAIN, "fork");
+    check_hardening_is_refused("landlock_create_ruleset", EPERM, "landlock_create_ruleset");
+    check_hardening_is_refused("close_range", EPERM, "closing descriptors in the child");
+    check_hardening_is_refused("setrlimit", EPERM, "setrlimit in the child");
+    check_hardening_is_refused("seccomp", EACCES, "seccomp in the child");
+    if (iso_landlock_version() > 0) {
+        check_hardening_is_refused("landlock_restrict_self", E2BIG, "Landlock in the child");
+    }
+}
+
+TEST(a_second_child_that_cannot_be_hardened_runs_nothing_and_the_next_is_right)
+{
+    require_hardening();
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .hardened = true};
+        open_box(&box);
+        CHECK_SIGNAL(call(&box, hostile_abort, NULL, 0), SIGABRT);
+        fault.call = "seccomp";
+        fault.error = EACCES;
+        struct answer answer = call(&box, benign_reverse, "abc", 3);
+        fault.call = NULL;
+        if (wall == &iso_pipe) {
+            CHECK_REFUSED(answer, EACCES, "seccomp in the child");
+        } else {
+            CHECK_EXIT(answer, 125); /* CHILD_EXIT_SETUP */
+        }
+        CHECK_WORKS(&box);
+        close_box(&box);
+    }
+}
+
+/* What is left open in a hardened child, as bits. */
+static int look_at_descriptors(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    (void)input;
+    (void)length;
+    (void)output;
+    int found = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) {
+            found |= 1 << (fd < 8 ? fd : 8);
+        }
+    }
+    return found;
+}
+
+static void check_only_pipes_are_open(void)
+{
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = look_at_descriptors, .hardened = true};
+        open_box(&box);
+        int wanted = wall == &iso_pipe ? 1 << 3 | 1 << 4 : 1 << 4;
+        CHECK_EQUAL(call(&box, own_function, NULL, 0).reply.foreign_code, wanted);
+        close_box(&box);
+    }
+}
+
+TEST(a_hardened_child_has_no_descriptor_but_its_pipes)
+{
+    require_hardening();
+    int extra[3] = {-1, -1, -1}; /* with gaps in between */
+    for (int i = 0; i < 3; i++) {
+        extra[i] = fcntl(0, F_DUPFD, 20 * (i + 1));
+        CHECK(extra[i] >= 0);
+    }
+    fault.no_filter = true;
+    check_only_pipes_are_open();
+    fault.call = "close_range"; /* as before Linux 5.9 */
+    fault.error = ENOSYS;
+    check_only_pipes_are_open();
+    fault.call = NULL;
+    fault.no_filter = false;
+    for (int i = 0; i < 3; i++) {
+        close(extra[i]);
+    }
+}
+
+static char scratch[] = "/tmp/isobench-refused-XXXXXX";
+
+static int try_what_is_behind_the_filter(const uint8_t *input, size_t length,
+                                         struct iso_bytes *output)
+{
+    (void)input;
+    (void)length;
+    (void)output;
+    bool no_descriptor = open("/dev/null", O_RDONLY) < 0 && errno == EMFILE && dup(4) < 0 &&
+                         errno == EMFILE && socket(AF_UNIX, SOCK_STREAM, 0) < 0;
+    bool no_file = unlink(scratch) != 0 && errno == EACCES;
+    return (no_descriptor ? 0 : 1) + (no_file ? 0 : 2);
+}
+
+TEST(limits_and_landlock_hold_where_the_filter_does_not)
+{
+    require_hardening();
+    if (iso_landlock_version() == 0) {
+        skip("this kernel has no Landlock");
+    }
+    int fd = mkstemp(scratch);
+    CHECK(fd >= 0);
+    fault.no_filter = true;
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {
+            .mechanism = wall, .own = try_what_is_behind_the_filter, .hardened = true};
+        open_box(&box);
+        struct answer answer = call(&box, own_function, NULL, 0);
+        CHECK_OUTPUT(&box, answer, NULL, 0);
+        close_box(&box);
+    }
+    fault.no_filter = false;
+    CHECK(unlink(scratch) == 0);
+    close(fd);
+}
+
+TEST(a_kernel_without_landlock_says_so_and_the_filter_remains)
+{
+    require_hardening();
+    fault.call = "landlock_create_ruleset";
+    for (int i = 0; i < 2; i++) {
+        fault.error = i == 0 ? ENOSYS : EOPNOTSUPP;
+        CHECK_EQUAL(iso_landlock_version(), 0);
+        FOR_EACH_WALL(wall)
+        {
+            struct box box = {.mechanism = wall, .own = look_at_descriptors, .hardened = true};
+            open_box(&box);
+            CHECK_WORKS(&box);
+            CHECK_SIGNAL(call(&box, own_function, NULL, 0), SIGSYS);
+            close_box(&box);
+        }
+    }
+    fault.call = NULL;
 }
 
 /* ---- bad moments ---- */

@@ -55,6 +55,8 @@ struct answer try_open(struct box *box)
         .sandbox_cpu = box->pinned ? box->cpu : -1,
         .respawn = !box->stays_dead,
         .max_output_length = box->max_output_length != 0 ? box->max_output_length : SIZE_MAX,
+        .hardened = box->hardened,
+        .address_space = box->address_space,
     };
     struct answer answer = {0};
     answer.status = box->mechanism->open(&options, &box->sandbox, &answer.reply.fault);

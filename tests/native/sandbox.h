@@ -79,6 +79,8 @@ struct box {
     bool pinned;       /* to `cpu` */
     int cpu;
     size_t max_output_length; /* 0: no limit */
+    bool hardened;
+    uint64_t address_space; /* of a hardened child; 0: no limit */
 
     struct iso_sandbox *sandbox; /* set by open_box() */
     iso_function *table[FUNCTION_COUNT];
