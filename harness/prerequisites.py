@@ -41,7 +41,7 @@ GROUPS = ("build", "count", "emulate")
 
 _VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-#: What a thing is called in each package manager. The first five are for building.
+#: What a thing is called in each package manager. The first six are for building.
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "compiler": {
         "apt-get": ("gcc", "libc6-dev"),
@@ -62,6 +62,11 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
         "apt-get": ("libpng-dev",),
         "dnf": ("libpng-devel",),
         "pacman": ("libpng",),
+    },
+    "seccomp": {
+        "apt-get": ("libseccomp-dev",),
+        "dnf": ("libseccomp-devel",),
+        "pacman": ("libseccomp",),
     },
     "venv": {
         "apt-get": (f"python{_VERSION}-venv",),
@@ -95,6 +100,11 @@ _PNG_PROGRAM = """
 int main(void) { return png_access_version_number() == 0; }
 """
 
+_SECCOMP_PROGRAM = """
+#include <seccomp.h>
+int main(void) { return seccomp_version() == 0; }
+"""
+
 
 class Outcome(NamedTuple):
     """How a command ended: whether with status 0, and what it wrote."""
@@ -112,12 +122,14 @@ class Lack(NamedTuple):
         says: What trying it said, in one line; may be empty.
         key: Its row in `PACKAGES`; empty if no package would help.
         remedy: What to do where no package would help.
+        without: What there will not be, where all else works without it; empty if nothing does.
     """
 
     what: str
     says: str
     key: str = ""
     remedy: str = ""
+    without: str = ""
 
 
 def attempt(command: Sequence[str], text: str = "", *, timeout: float | None = 60.0) -> Outcome:
@@ -205,10 +217,12 @@ def _try_building(executable: Path) -> list[Lack | None]:
     places = [flag for p in prefixes for flag in (f"-I{p}/include", f"-L{p}/lib")]
     snappy = attempt([*compiler, *places, *output, "-lsnappy"], _SNAPPY_PROGRAM)
     png = attempt([*compiler, *places, *output, "-lpng"], _PNG_PROGRAM)
+    seccomp = attempt([*compiler, *places, *output, "-lseccomp"], _SECCOMP_PROGRAM)
     return [
         None if headers.ok else _no_headers(_gist(headers.stderr)),
         None if snappy.ok else _no_snappy(_gist(snappy.stderr)),
         None if png.ok else _no_png(_gist(png.stderr)),
+        None if seccomp.ok else _no_seccomp(_gist(seccomp.stderr)),
     ]
 
 
@@ -221,10 +235,12 @@ def _look_for_headers() -> list[Lack | None]:
     python = any((Path(path) / "Python.h").is_file() for path in _python_includes())
     snappy = any((path / "snappy-c.h").is_file() for path in system)
     png = any((path / "png.h").is_file() for path in system)
+    seccomp = any((path / "seccomp.h").is_file() for path in system)
     return [
         None if python else _no_headers(""),
         None if snappy else _no_snappy(""),
         None if png else _no_png(""),
+        None if seccomp else _no_seccomp(""),
     ]
 
 
@@ -243,6 +259,11 @@ def _no_snappy(says: str) -> Lack:
 
 def _no_png(says: str) -> Lack:
     return Lack("libpng with its C header, png.h", says, "png")
+
+
+def _no_seccomp(says: str) -> Lack:
+    what = "libseccomp with its C header, seccomp.h"
+    return Lack(what, says, "seccomp", without="the hardened process walls")
 
 
 def _try_venv() -> Lack | None:
@@ -367,8 +388,10 @@ def _install(apt_get: Sequence[str], packages: Sequence[str]) -> str:
 def provide(groups: Sequence[str]) -> list[str]:
     """Try, install what is missing if that takes no password, and try again.
 
+    What can be done without is only told of, on standard error.
+
     Returns:
-        What is to be told to the user, in lines; none if all is there.
+        What is to be told to the user, in lines; none if all that is needed is there.
 
     Raises:
         OSError: There is no place for temporary files.
@@ -387,7 +410,13 @@ def provide(groups: Sequence[str]) -> list[str]:
         failure = _install(apt_get, packages)
         installed.update(packages)
         lacks = lacking(groups)
-    if not lacks:
+    needed = [lack for lack in lacks if not lack.without]
+    for lack in lacks if not needed else []:
+        says = f" ({lack.says})" if lack.says else ""
+        line = line_to_type([lack])
+        sys.stderr.write(f"Without {lack.without}, for want of {lack.what}{says}.\n")
+        sys.stderr.write(f"To have them: {line}\n" if line else "")
+    if not needed:
         return []
 
     lines = [f"apt-get could not install them: {failure}"] if failure else []

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+import platform
 import signal
 import struct
 import subprocess
@@ -19,7 +20,13 @@ import psutil
 import pytest
 
 from backends import native, registry
-from backends.contract import SandboxBusyError, SandboxDeadError, ViolationError, ViolationKind
+from backends.contract import (
+    ForeignError,
+    SandboxBusyError,
+    SandboxDeadError,
+    ViolationError,
+    ViolationKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,13 +226,19 @@ def test_fork_while_another_thread_is_in_a_call(wall: Sandcrust, functions: Func
 
 
 @pytest.mark.parametrize("function", ["sleep", "block_signals_and_loop", "loop"])
-def test_the_child_dies_with_its_parent(wall: Sandcrust, function: str) -> None:
+@pytest.mark.parametrize("suffix", ["", "-hardened"])
+def test_the_child_dies_with_its_parent(wall: Sandcrust, suffix: str, function: str) -> None:
+    name = wall.name + suffix
+    if function == "sleep" and suffix:
+        pytest.skip("a hardened child may not sleep")
+    if not (available := registry.find(name).availability()).available:
+        pytest.skip(available.reason)
     program = f"""
         import threading, time
         from backends import native, registry
         from backends.contract import ForeignFunction
         hostile = ForeignFunction(native.HOSTILE, "hostile_{function}")
-        sandbox = registry.find({wall.name!r}).open([hostile])
+        sandbox = registry.find({name!r}).open([hostile])
         threading.Timer(0.3, print, ["ready"], {{"flush": True}}).start()
         sandbox.call(hostile)
     """
@@ -329,3 +342,79 @@ def test_an_unclosed_sandbox_is_closed_and_warned_of(functions: Functions) -> No
 def test_the_native_library_is_found() -> None:
     assert native.WORKLOADS.exists()
     assert native.STANDALONE.exists()
+
+
+# ---- hardened ----
+
+
+@pytest.fixture
+def hardened(wall: Sandcrust) -> Sandcrust:
+    found: Sandcrust = registry.find(f"{wall.name}-hardened")
+    available = found.availability()
+    if not available.available:
+        pytest.skip(f"{available.reason}. {available.remedy}")
+    return found
+
+
+def test_a_refused_system_call_is_a_violation_with_its_number(
+    hardened: Sandcrust, functions: Functions
+) -> None:
+    leave, reverse = functions.hostile("leave_a_child"), functions.benign("reverse")
+    with hardened.open([leave, reverse]) as sandbox:
+        with pytest.raises(ViolationError, match=r"SIGSYS by system call \d+ \(") as raised:
+            sandbox.call(leave)
+        fault = raised.value.fault
+        assert (fault.kind, fault.signal) == (ViolationKind.SIGNAL, signal.SIGSYS)
+        assert fault.system_call == {"x86_64": 56, "aarch64": 220}[platform.machine()]  # clone
+        assert fault.address is None
+        assert sandbox.call(reverse, b"abc") == b"cba"
+
+
+def test_an_address_space_can_be_limited(hardened: Sandcrust, functions: Functions) -> None:
+    use_heap = functions.hostile("use_heap")
+    now = psutil.Process().memory_info().vms
+    limited = dataclasses.replace(hardened, address_space=now + (256 << 20))
+    much, little = struct.pack("Q", 1 << 29), struct.pack("Q", 1 << 20)
+    with hardened.open([use_heap]) as sandbox:
+        assert sandbox.call(use_heap, much) == b""
+    with limited.open([use_heap]) as sandbox:
+        assert sandbox.call(use_heap, little) == b""
+        with pytest.raises(ForeignError):
+            sandbox.call(use_heap, much)
+
+
+class _Lacking:
+    """The native library as if hardening, or Landlock, were not to be had."""
+
+    ISO_HARDENING_NOT_BUILT, ISO_HARDENING_NO_FILTERS = 1, 2
+
+    def __init__(self, here: int) -> None:
+        self._here = here
+
+    def iso_hardening_here(self) -> int:
+        return self._here
+
+    def iso_landlock_version(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("here", "reason", "remedy"), [(1, "libseccomp", "libseccomp-dev"), (2, "kernel", "SECCOMP")]
+)
+def test_without_what_it_is_made_of_it_is_unavailable_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, here: int, reason: str, remedy: str
+) -> None:
+    monkeypatch.setattr(native, "lib", _Lacking(here))
+    for transport in ("pipe", "fork"):
+        availability = registry.find(f"sandcrust-{transport}-hardened").availability()
+        assert not availability.available
+        assert reason in availability.reason
+        assert remedy in availability.remedy
+        assert registry.find(f"sandcrust-{transport}").availability().available
+
+
+def test_without_landlock_it_is_available_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "lib", _Lacking(0))
+    availability = registry.find("sandcrust-pipe-hardened").availability()
+    assert availability.available
+    assert "no Landlock" in availability.note

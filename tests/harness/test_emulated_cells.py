@@ -42,7 +42,15 @@ def test_what_works_only_there_is_counted_with_what_it_is_compared_with() -> Non
         "mpk-abomonation-v1",
         "mpk-abomonation-v1-O0",
     } <= only_there
-    assert counted == {"none", "sandcrust-pipe", "sandcrust-fork"} | only_there
+    processes = {
+        b.name
+        for b in registry.all_backends()
+        if b.mechanism.startswith("sandcrust-")
+        and b.options["placement"] == "same-core"
+        and b.availability().available
+    }
+    assert {"sandcrust-pipe", "sandcrust-fork"} <= processes
+    assert counted == {"none"} | processes | only_there
     assert not any(name.startswith("mpk") for name in measured)
     assert "sandcrust-pipe-other-core" in measured
     nowhere = [missing.backend for missing in plan.unavailable if not missing.workload]

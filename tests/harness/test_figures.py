@@ -35,6 +35,7 @@ KNOWN = (
     "none", "none-default-malloc", "pipe-floor", "pipe-floor-other-core", "sandcrust-pipe",
     "sandcrust-pipe-other-core", "sandcrust-fork", "sandcrust-fork-other-core", "mpk", "mpk-view",
     "mpk-abomonation-v1", "mpk-abomonation-v2", "mpk-bincode-v1", "mpk-bincode-v2", "pkru-safe",
+    "sandcrust-pipe-hardened", "sandcrust-fork-hardened",
 )  # fmt: skip
 QUOTED_PKRU_SAFE = f"PKRU-Safe, 8.55 {comparison.TIMES} none (quoted)"
 QUOTED_COUNTS = [

@@ -169,6 +169,39 @@ def test_a_libpng_that_does_not_compile_is_named_with_its_package(system: System
     assert lines_to_type(done) == ["Install: sudo apt-get install -y libpng-dev"]
 
 
+WITHOUT_SECCOMP = WITHOUT_SNAPPY.replace("-lsnappy", "-lseccomp").replace("snappy-c.h", "seccomp.h")
+
+
+def test_what_can_be_done_without_is_told_and_stops_nothing(system: System) -> None:
+    system.add("cc", WITHOUT_SECCOMP)
+    system.add_apt_get("exit 0")
+    done = system.run()
+    assert done.returncode == 0
+    assert "Without the hardened process walls" in done.stderr
+    assert "seccomp.h: No such file" in done.stderr
+    assert "To have them: sudo apt-get install -y libseccomp-dev" in done.stderr
+    assert system.calls == []
+
+
+def test_what_can_be_done_without_is_installed_where_that_is_possible(system: System) -> None:
+    system.add("cc", WITHOUT_SECCOMP)
+    system.add("later", REAL_CC)
+    system.add_apt_get('rm "{bin}/cc"; ' + INSTALL_COMPILER)
+    (system.bin / "rm").symlink_to(str(shutil.which("rm")))
+    done = system.run(uid=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    (call,) = system.calls
+    assert call.endswith(" libseccomp-dev")
+
+
+def test_an_installation_that_fails_for_it_stops_nothing(system: System) -> None:
+    system.add("cc", WITHOUT_SECCOMP)
+    system.add_apt_get('echo "E: Failed to fetch libseccomp" >&2; exit 100')
+    done = system.run(uid=ROOT)
+    assert done.returncode == 0
+    assert "To have them: apt-get install -y libseccomp-dev" in done.stderr
+
+
 def test_a_prefix_that_the_build_is_told_of_is_looked_at(system: System) -> None:
     # As on a cluster: snappy in a folder of one's own.
     system.add("cc", LOG_CALL + REAL_CC)
