@@ -31,8 +31,7 @@ _GUARANTEES = Guarantees(
 _NOT_HARDENED = {
     "ISO_HARDENING_NOT_BUILT": (
         "was built without libseccomp",
-        "install it and build again; on Debian and Ubuntu: sudo apt-get install libseccomp-dev, "
-        "then make clean venv",
+        "sudo apt-get install libseccomp-dev (Debian and Ubuntu), and build again: make clean venv",
     ),
     "ISO_HARDENING_NO_FILTERS": (
         "needs seccomp filters, and this kernel has none",

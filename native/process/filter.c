@@ -47,15 +47,31 @@ static bool allow(scmp_filter_ctx *filter, int call, unsigned count,
 static bool allow_harmless(scmp_filter_ctx *filter)
 {
     static const int calls[] = {
-        SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(restart_syscall), SCMP_SYS(sched_yield),
+        SCMP_SYS(exit),
+        SCMP_SYS(exit_group),
+        SCMP_SYS(restart_syscall),
+        SCMP_SYS(sched_yield),
         /* signals of its own */
-        SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack),
+        SCMP_SYS(rt_sigreturn),
+        SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(sigaltstack),
         /* memory that it has; more of it is below */
-        SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap),
+        SCMP_SYS(brk),
+        SCMP_SYS(munmap),
+        SCMP_SYS(mremap),
         /* what it may know; qsort() of glibc before 2.37 asks for the size of memory */
-        SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(getppid), SCMP_SYS(getrandom),
-        SCMP_SYS(sysinfo), SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(gettimeofday),
-        SCMP_SYS(time)};
+        SCMP_SYS(getpid),
+        SCMP_SYS(gettid),
+        SCMP_SYS(getppid),
+        SCMP_SYS(getrandom),
+        SCMP_SYS(sysinfo),
+        SCMP_SYS(clock_gettime),
+        SCMP_SYS(clock_getres),
+        SCMP_SYS(gettimeofday),
+#ifdef SYS_time
+        SCMP_SYS(time),
+#endif
+    };
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         if (!allow(filter, calls[i], 0, NULL)) {
             return false;
