@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from backends import registry
+from backends.contract import Availability
 from harness import emulated, run
-from harness.cli import _COMMANDS
+from harness.cli import _COMMANDS, list_backends
 from small_runs import FAST, broken_plan
 
 
@@ -152,6 +155,17 @@ def test_list_gives_the_reason_for_an_unavailable_backend() -> None:
     cpu = min(os.sched_getaffinity(0))
     done = isobench("list", preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
     assert "needs 2 CPUs" in " ".join(done.stdout.split())
+
+
+def test_list_says_what_of_a_backend_is_less_here_than_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wall = registry.find("sandcrust-pipe-hardened")
+    less = Availability.yes("this kernel has no Landlock")
+    monkeypatch.setattr(type(wall), "availability", lambda _: less)
+    done = CliRunner().invoke(list_backends.command, [])
+    assert "sandcrust-pipe-hardened" in " ".join(done.output.split("Here, but: ")[1].split())
+    assert "this kernel has no Landlock." in " ".join(done.output.split())
 
 
 def test_plan_shows_cells_and_time_and_measures_nothing(tmp_path: Path) -> None:

@@ -98,6 +98,13 @@ def test_walls_that_lack_the_same_are_one_check() -> None:
     assert (many.verdict, many.finding, many.remedy) == ("warn", KEYS.reason, KEYS.remedy)
 
 
+def test_a_backend_that_is_less_here_than_elsewhere_is_shown_with_what_is_missing() -> None:
+    less = Stub("less", "It works.", "nothing", answer=Availability.yes("this kernel lacks it"))
+    _, check = doctor.check_backends([HERE, less], [])
+    assert check.verdict == "warn"
+    assert check.finding == "It works. But this kernel lacks it"
+
+
 def test_a_backend_that_raises_when_asked_is_shown_and_the_rest_goes_on() -> None:
     rude, here = doctor.check_backends([Rude("rude", "Raises.", "nothing"), HERE], [])
     assert rude.verdict == "bad"
