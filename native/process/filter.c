@@ -115,8 +115,11 @@ static bool allow_memory(scmp_filter_ctx *filter)
     struct scmp_arg_cmp no_code = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
     struct scmp_arg_cmp fresh[] = {no_code, SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS | MAP_TYPE,
                                                     MAP_ANONYMOUS | MAP_PRIVATE)};
+    /* malloc() of glibc has as many arenas as the process has CPUs. */
+    struct scmp_arg_cmp itself = SCMP_A0(SCMP_CMP_EQ, 0);
     return allow(filter, SCMP_SYS(mmap), 2, fresh) &&
-           allow(filter, SCMP_SYS(mprotect), 1, &no_code);
+           allow(filter, SCMP_SYS(mprotect), 1, &no_code) &&
+           allow(filter, SCMP_SYS(sched_getaffinity), 1, &itself);
 }
 
 /* Not what takes pages out of service, which a privileged process may. */
@@ -164,10 +167,7 @@ static bool allow_signals(scmp_filter_ctx *filter)
     /* Not of SIGSYS, which tells of what is refused, and of those above, one of which tells that
      * the parent has died. */
     struct scmp_arg_cmp below = SCMP_A0(SCMP_CMP_LT, SIGSYS);
-    /* malloc() of glibc looks at how many CPUs there are for it. */
-    struct scmp_arg_cmp own = SCMP_A0(SCMP_CMP_EQ, 0);
-    return allow(filter, SCMP_SYS(rt_sigaction), 1, &below) &&
-           allow(filter, SCMP_SYS(sched_getaffinity), 1, &own);
+    return allow(filter, SCMP_SYS(rt_sigaction), 1, &below);
 }
 
 /* ---- the program ---- */
