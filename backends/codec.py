@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 ffi = _native.ffi
 lib = _native.lib
 
-#: Of a list whose elements have no size (`list[tuple[]]`), the longest that is encoded or decoded.
+#: How many elements without a size (those of `list[tuple[]]`) a value may have, in all its lists
+#: together, to be encoded or decoded.
 EMPTY_ELEMENTS_MAX: int = lib.CODEC_EMPTY_ELEMENTS_MAX
 #: How deep types may be nested.
 DEPTH_MAX: int = lib.CODEC_DEPTH_MAX

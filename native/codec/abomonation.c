@@ -30,14 +30,16 @@ struct writer {
     uint8_t *buffer;
     size_t room;
     size_t used;
-    bool visit_bytes; /* version 1 */
+    size_t empty_elements; /* that may still come */
+    bool visit_bytes;      /* version 1 */
 };
 
 struct reader {
     uint8_t *buffer;
     size_t length;
     size_t used;
-    bool visit_bytes; /* version 1 */
+    size_t empty_elements; /* that may still come */
+    bool visit_bytes;      /* version 1 */
 };
 
 /* A byte points to nothing. */
@@ -88,7 +90,7 @@ static enum codec_status entomb_vector(struct writer *writer, const struct codec
     size_t size = codec_multiply(vector.length, element->size);
     if (size == 0) {
         memcpy(copy, &vector, sizeof(vector));
-        return vector.length <= CODEC_EMPTY_ELEMENTS_MAX ? CODEC_OK : CODEC_MALFORMED;
+        return codec_take_empty(&writer->empty_elements, vector.length);
     }
     size_t offset = codec_align(writer->used, element->alignment);
     if (offset > writer->room || size > writer->room - offset) {
@@ -178,7 +180,7 @@ static enum codec_status exhume_vector(struct reader *reader, const struct codec
     size_t length = vector->length;
     size_t size = codec_multiply(length, element->size);
     size_t offset = size == 0 ? 0 : codec_align(reader->used, element->alignment);
-    if (vector->capacity < length || (element->size == 0 && length > CODEC_EMPTY_ELEMENTS_MAX)) {
+    if (vector->capacity < length) {
         return CODEC_MALFORMED;
     }
     if (size > 0 && (offset > reader->length || size > reader->length - offset)) {
@@ -188,8 +190,8 @@ static enum codec_status exhume_vector(struct reader *reader, const struct codec
         return CODEC_MALFORMED;
     }
     *vector = (struct codec_vector){.data = NULL, .capacity = length, .length = length};
-    if (size == 0) {
-        return CODEC_OK;
+    if (size == 0) { /* no elements, or such as have no size */
+        return codec_take_empty(&reader->empty_elements, length);
     }
     uint8_t *next = reader->buffer + offset;
     if ((uintptr_t)next % element->alignment != 0) {
@@ -333,8 +335,11 @@ static size_t bound(const struct codec_type *type, const void *value)
 static enum codec_status encode(bool visit, const struct codec_type *type, const void *value,
                                 uint8_t *buffer, size_t room, size_t *used)
 {
-    struct writer writer = {
-        .buffer = buffer, .room = room, .used = type->size, .visit_bytes = visit};
+    struct writer writer = {.buffer = buffer,
+                            .room = room,
+                            .used = type->size,
+                            .empty_elements = CODEC_EMPTY_ELEMENTS_MAX,
+                            .visit_bytes = visit};
     *used = 0;
     if (room < type->size) {
         return CODEC_TRUNCATED;
@@ -351,8 +356,11 @@ static enum codec_status encode(bool visit, const struct codec_type *type, const
 static enum codec_status decode(bool visit, const struct codec_type *type, uint8_t *buffer,
                                 size_t length, void *value, size_t *used)
 {
-    struct reader reader = {
-        .buffer = buffer, .length = length, .used = type->size, .visit_bytes = visit};
+    struct reader reader = {.buffer = buffer,
+                            .length = length,
+                            .used = type->size,
+                            .empty_elements = CODEC_EMPTY_ELEMENTS_MAX,
+                            .visit_bytes = visit};
     *used = 0;
     if (length < type->size) {
         return CODEC_TRUNCATED;

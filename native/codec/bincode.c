@@ -5,8 +5,9 @@
 
 struct writer {
     uint8_t *next;
-    const uint8_t *end; /* of the room */
-    bool variable;      /* version 2 */
+    const uint8_t *end;    /* of the room */
+    size_t empty_elements; /* that may still come */
+    bool variable;         /* version 2 */
 };
 
 /* ---- encoding ---- */
@@ -74,7 +75,8 @@ static enum codec_status encode_elements(struct writer *writer, const struct cod
 {
     enum codec_status status = put_unsigned(writer, vector->length, sizeof(uint64_t));
     if (element->size == 0) {
-        return vector->length <= CODEC_EMPTY_ELEMENTS_MAX ? status : CODEC_MALFORMED;
+        return status != CODEC_OK ? status
+                                  : codec_take_empty(&writer->empty_elements, vector->length);
     }
     const uint8_t *next = vector->data;
     for (size_t i = 0; status == CODEC_OK && i < vector->length; i++) {
@@ -239,7 +241,10 @@ static size_t bound_of_value(bool variable, const struct codec_type *type, const
 static enum codec_status encode(bool variable, const struct codec_type *type, const void *value,
                                 uint8_t *buffer, size_t room, size_t *used)
 {
-    struct writer writer = {.next = buffer, .end = buffer + room, .variable = variable};
+    struct writer writer = {.next = buffer,
+                            .end = buffer + room,
+                            .empty_elements = CODEC_EMPTY_ELEMENTS_MAX,
+                            .variable = variable};
     enum codec_status status = encode_value(&writer, type, value, 0);
     *used = (size_t)(writer.next - buffer);
     return status;

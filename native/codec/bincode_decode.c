@@ -6,7 +6,8 @@
 struct reader {
     uint8_t *next;
     const uint8_t *end;
-    bool variable; /* version 2 */
+    size_t empty_elements; /* that may still come */
+    bool variable;         /* version 2 */
     struct codec_memory *memory;
 };
 
@@ -90,7 +91,7 @@ static enum codec_status take_vector(struct reader *reader, const struct codec_t
         return status;
     }
     if (element->size == 0) {
-        return length <= CODEC_EMPTY_ELEMENTS_MAX ? CODEC_OK : CODEC_MALFORMED;
+        return codec_take_empty(&reader->empty_elements, length);
     }
     if (length > left(reader)) {
         return CODEC_TRUNCATED;
@@ -243,8 +244,11 @@ enum codec_status bincode_decode(bool variable, const struct codec_type *type, u
                                  size_t length, struct codec_memory *memory, void *value,
                                  size_t *used)
 {
-    struct reader reader = {
-        .next = buffer, .end = buffer + length, .variable = variable, .memory = memory};
+    struct reader reader = {.next = buffer,
+                            .end = buffer + length,
+                            .empty_elements = CODEC_EMPTY_ELEMENTS_MAX,
+                            .variable = variable,
+                            .memory = memory};
     enum codec_status status = decode_value(&reader, type, value, 0);
     *used = (size_t)(reader.next - buffer);
     return status;

@@ -78,8 +78,8 @@ enum codec_status {
 
 enum {
     CODEC_DEPTH_MAX = 64,
-    /* The longest list of elements without a size. Its length costs nothing to claim, and whoever
-     * goes through the list pays. */
+    /* Elements without a size that a value has at most, in all its lists together. A list of them
+     * costs nothing to claim, and whoever goes through it pays. */
     CODEC_EMPTY_ELEMENTS_MAX = 1 << 20,
 };
 

@@ -43,6 +43,16 @@ static inline size_t codec_multiply(size_t a, size_t b)
     return __builtin_mul_overflow(a, b, &product) ? SIZE_MAX : product;
 }
 
+/* Takes a list of elements without a size from those that a value may still have. */
+static inline enum codec_status codec_take_empty(size_t *left, size_t length)
+{
+    if (length > *left) {
+        return CODEC_MALFORMED;
+    }
+    *left -= length;
+    return CODEC_OK;
+}
+
 /* Whether the text is UTF-8 as the Unicode Standard has it (table 3-7): the shortest form, no
  * surrogates, nothing above U+10FFFF. */
 bool codec_is_utf8(const uint8_t *text, size_t length);

@@ -265,6 +265,34 @@ def test_a_list_of_nothing_cannot_claim_any_length(family: str, length: int) -> 
         Codec(family).decode("list[tuple[]]", encoded)
 
 
+def lists_of_nothing(family: str, lengths: list[int]) -> bytes:
+    """An encoded `list[list[tuple[]]]`, by hand: encoders may refuse it."""
+    if family == "bincode-v1":
+        return struct.pack(f"<{1 + len(lengths)}Q", len(lengths), *lengths)
+    if family == "bincode-v2":
+        return b"".join(map(variable, [len(lengths), *lengths]))
+    words = [24, len(lengths), len(lengths)] + [n for length in lengths for n in (0, length, length)]
+    return struct.pack(f"<{len(words)}Q", *words)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lists_of_nothing_share_one_limit_and_nothing_is_made_of_those_beyond(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = "list[list[tuple[]]]"
+    few = [[()] * 3, [], [()]]
+    assert Codec(family).encode(kind, few) == lists_of_nothing(family, [3, 0, 1])
+    assert Codec(family).decode(kind, lists_of_nothing(family, [3, 0, 1])) == few
+
+    monkeypatch.setattr(codec, "_load", lambda *_: "made")
+    most = codec.EMPTY_ELEMENTS_MAX
+    within = lists_of_nothing(family, [1000, most - 1000])
+    assert Codec(family).decode(kind, within) == "made"
+    for lengths in ([1000, most - 999], [most] * 100):
+        with pytest.raises(CodecError, match="a length"):
+            Codec(family).decode(kind, lists_of_nothing(family, lengths))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_types_nested_64_deep_are_taken_and_deeper_ones_refused(family: str) -> None:
     def nested(depth: int) -> tuple[str, Any]:

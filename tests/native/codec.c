@@ -364,6 +364,33 @@ TEST(a_list_of_elements_without_size_cannot_be_of_any_length)
     }
 }
 
+TEST(elements_without_size_are_counted_across_lists)
+{
+    const struct codec_type list = {
+        .kind = CODEC_LIST, .size = 24, .alignment = 8, .element = &nothing};
+    const struct codec_type lists = {
+        .kind = CODEC_LIST, .size = 24, .alignment = 8, .element = &list};
+    enum { HALF = CODEC_EMPTY_ELEMENTS_MAX / 2 };
+    EACH_CODEC(codec)
+    {
+        check_context = codec->name;
+        struct codec_vector halves[2] = {{NULL, HALF, HALF}, {NULL, HALF, HALF}};
+        struct codec_vector both = {halves, 2, 2};
+        uint8_t buffer[72];
+        size_t used = 0;
+        CHECK_EQUAL(codec->encode(&lists, &both, buffer, sizeof(buffer), &used), CODEC_OK);
+        CHECK_EQUAL(decode(codec, &lists, buffer, used), CODEC_OK);
+        /* One more in the second list: its length is the last number there, in the lowest byte. */
+        buffer[used - (is(codec, "bincode-v2") ? 4 : 8)]++;
+        if (is_abomonation(codec)) {
+            buffer[used - 16]++; /* the capacity */
+        }
+        CHECK_EQUAL(decode(codec, &lists, buffer, used), CODEC_MALFORMED);
+        halves[1].capacity = ++halves[1].length;
+        CHECK_EQUAL(codec->encode(&lists, &both, buffer, sizeof(buffer), &used), CODEC_MALFORMED);
+    }
+}
+
 TEST(bools_and_tags_are_0_or_1)
 {
     EACH_CODEC(codec)
