@@ -118,6 +118,18 @@ HOSTILE(block_signals_and_loop)
     return hostile_loop(input, input_length, output);
 }
 
+HOSTILE(clear) /* memory: its address and its length, 8 bytes each */
+{
+    uint64_t words[2] = {0};
+    (void)output;
+    memcpy(words, input, input_length < sizeof(words) ? input_length : sizeof(words));
+    volatile uint8_t *memory = (uint8_t *)(uintptr_t)words[0];
+    for (uint64_t i = 0; i < words[1]; i++) {
+        memory[i] = 0;
+    }
+    return 0;
+}
+
 HOSTILE(null_output) /* claims bytes and has none */
 {
     (void)input;

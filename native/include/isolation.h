@@ -190,7 +190,8 @@ enum iso_rights { ISO_RIGHTS_NONE = 0, ISO_RIGHTS_READ = 1, ISO_RIGHTS_WRITE = 2
 
 /*
  * Memory of the trusted heap, which functions called through iso_pkru_safe can neither read nor
- * write. All trusted memory of the process is under one key, which every such call closes.
+ * write. All trusted memory of the process is under one key, which every such call closes. This
+ * description of it is read-only.
  */
 struct iso_trusted {
     uint8_t *memory; /* open to the thread that opened it, and to those that it starts */

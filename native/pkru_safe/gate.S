@@ -12,23 +12,31 @@
  *   nothing else is opened, from memory that the called function could write but a domain of
  *   native/domain could not: these instructions do not lift the walls of others;
  * - on the way out, the rights that there were, from memory under the trusted key.
+ *
+ * The caller's stack, and what it keeps in registers, the called function may have changed: a gate
+ * returns its own number, too, for what has to be looked up.
  */
 #include "gate.h"
 
 #define RDPKRU .byte 0x0f, 0x01, 0xee
 #define WRPKRU .byte 0x0f, 0x01, 0xef
 
-    .data
+    .section .rodata
     .balign 4096
-    .globl pkru_safe_kept, pkru_safe_mask
-    .hidden pkru_safe_kept, pkru_safe_mask
-    .type pkru_safe_kept, @object
-    .size pkru_safe_kept, 4096
-pkru_safe_kept:
-    .fill 1024, 4, 0xffffffff
+    .globl pkru_safe_mask
+    .hidden pkru_safe_mask
     .type pkru_safe_mask, @object
     .size pkru_safe_mask, 4096
 pkru_safe_mask:
+    .zero 4096
+
+    .data
+    .balign 4096
+    .globl pkru_safe_kept
+    .hidden pkru_safe_kept
+    .type pkru_safe_kept, @object
+    .size pkru_safe_kept, 4096
+pkru_safe_kept:
     .zero 4096
 inside:                                 /* rights during the call */
     .fill PKRU_SAFE_GATES, 4, 0xffffffff
@@ -75,7 +83,7 @@ pkru_safe_commit:
     mov %r10, %rdx
     call *%r9
 
-/* ---- out: the result is in eax ---- */
+/* ---- out: the result is in eax, and comes out there; the gate's number in edx ---- */
     mov %eax, %r8d
     xor %ecx, %ecx
     RDPKRU
@@ -89,6 +97,7 @@ pkru_safe_return:
     movl $-1, INSIDE                    /* nobody is inside */
     movl $-1, OUTSIDE
     mov %r8d, %eax
+    mov $N, %edx
     add $8, %rsp
     .cfi_adjust_cfa_offset -8
     ret

@@ -11,33 +11,40 @@
 #define PKRU_SAFE_GATES 32
 #define PKRU_SAFE_STRIDE 256 /* bytes of code a gate */
 
-/* What a gate returns if the thread has no rights to the trusted heap: nothing was called. A
- * function's own result is 32 bits wide, zero-extended. */
+/* The value that a gate returns if the thread has no rights to the trusted heap: nothing was
+ * called. A function's own result is 32 bits wide, zero-extended. */
 #define PKRU_SAFE_CLOSED (-1)
 
 #ifndef __ASSEMBLER__
 #include "isolation.h"
 
-/* Under the trusted key while the heap is open: no function that a gate calls can read or write it.
+/* Under the trusted key while there is one: no function that a gate calls can read or write it.
  * Rights that nobody holds are those to nothing, which do no harm. */
 struct pkru_safe_kept {
     uint32_t outside[PKRU_SAFE_GATES]; /* rights before the call, and after it */
     uint32_t lent[PKRU_SAFE_GATES];    /* those of a thread that was lent the heap for the call */
-    uint8_t padding[4096 - 2 * PKRU_SAFE_GATES * sizeof(uint32_t)];
+    uint32_t holders;                  /* heaps and sandboxes that are open */
+    uint32_t gates_taken;              /* a bit each */
+    uint8_t padding[4096 - (2 * PKRU_SAFE_GATES + 2) * sizeof(uint32_t)];
 };
 extern struct pkru_safe_kept pkru_safe_kept;
 
-/* Read-only while the heap is open. */
+/* Read-only, but for the moment in which the key is taken or given back: then no gate is open. */
 struct pkru_safe_mask {
-    uint32_t close; /* the two bits of the trusted key in PKRU */
+    uint32_t close; /* the two bits of the trusted key in PKRU; 0: there is none */
     uint32_t keep;  /* all others */
     uint8_t padding[4096 - 2 * sizeof(uint32_t)];
 };
 extern struct pkru_safe_mask pkru_safe_mask;
 
+struct pkru_safe_result {
+    int64_t value;   /* the function's, or PKRU_SAFE_CLOSED */
+    uint64_t number; /* the gate's, unless that */
+};
+
 /* Calls function(input, input_length, output) with the trusted heap closed. */
-typedef int64_t pkru_safe_gate(const uint8_t *input, size_t input_length, struct iso_bytes *output,
-                               iso_function *function);
+typedef struct pkru_safe_result pkru_safe_gate(const uint8_t *input, size_t input_length,
+                                               struct iso_bytes *output, iso_function *function);
 
 /* Code of gate 0, and labels in it; gate N's lie N * PKRU_SAFE_STRIDE behind. */
 extern const char pkru_safe_begin[];

@@ -10,8 +10,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
+/* Read-only from the moment that it is open: or the called function could have the next one called
+ * with the heap open. */
 struct iso_sandbox {
     pkru_safe_gate *gate;
     int number; /* of the gate */
@@ -28,34 +29,49 @@ static pkru_safe_gate *gate_of(int number)
     return code.function;
 }
 
+static size_t size_of_sandbox(size_t function_count)
+{
+    return sizeof(struct iso_sandbox) + function_count * sizeof(iso_function *);
+}
+
+static bool fill(struct iso_sandbox *sandbox, const struct iso_options *options,
+                 struct iso_fault *fault)
+{
+    int number = trusted_claim_gate();
+    if (number < 0) {
+        *fault = (struct iso_fault){.exit_code = -1,
+                                    .system_errno = EAGAIN,
+                                    .what = "32 sandboxes of PKRU-Safe are open: close one first"};
+        return false;
+    }
+    uint32_t before = trusted_borrow();
+    sandbox->gate = gate_of(number);
+    sandbox->number = number;
+    sandbox->function_count = options->function_count;
+    for (size_t i = 0; i < options->function_count; i++) {
+        sandbox->functions[i] = options->functions[i];
+    }
+    trusted_return(before);
+    if (!trusted_seal(sandbox, size_of_sandbox(options->function_count), fault)) {
+        trusted_return_gate(number);
+        return false;
+    }
+    return true;
+}
+
 static enum iso_status pkru_safe_open(const struct iso_options *options,
                                       struct iso_sandbox **result, struct iso_fault *fault)
 {
     *result = NULL;
     *fault = (struct iso_fault){.exit_code = -1};
-    size_t table = options->function_count * sizeof(options->functions[0]);
-    struct iso_sandbox *sandbox = malloc(sizeof(*sandbox) + table);
+    size_t size = size_of_sandbox(options->function_count);
+    struct iso_sandbox *sandbox = trusted_map(size, fault);
     if (sandbox == NULL) {
-        *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = "malloc"};
         return ISO_SYSTEM_ERROR;
     }
-    if (!trusted_hold(fault)) {
-        free(sandbox);
+    if (!fill(sandbox, options, fault)) {
+        trusted_unmap(sandbox, size);
         return ISO_SYSTEM_ERROR;
-    }
-    sandbox->number = trusted_claim_gate();
-    if (sandbox->number < 0) {
-        *fault = (struct iso_fault){.exit_code = -1,
-                                    .system_errno = EAGAIN,
-                                    .what = "32 sandboxes of PKRU-Safe are open: close one first"};
-        trusted_release();
-        free(sandbox);
-        return ISO_SYSTEM_ERROR;
-    }
-    sandbox->gate = gate_of(sandbox->number);
-    sandbox->function_count = options->function_count;
-    if (table != 0) {
-        memcpy(sandbox->functions, options->functions, table);
     }
     *result = sandbox;
     return ISO_OK;
@@ -65,8 +81,7 @@ static void pkru_safe_close(struct iso_sandbox *sandbox)
 {
     if (sandbox != NULL) {
         trusted_return_gate(sandbox->number);
-        free(sandbox);
-        trusted_release();
+        trusted_unmap(sandbox, size_of_sandbox(sandbox->function_count));
     }
 }
 
@@ -80,20 +95,21 @@ static inline void pkru_safe_release(struct iso_sandbox *sandbox, struct iso_byt
 }
 
 /* A thread that began before the heap was opened: it is lent the heap, which the gate closes, and
- * has afterwards what it had before. The called function cannot write where that is kept. */
+ * has afterwards what it had before. The called function cannot write where that is kept, nor say
+ * where that is. */
 static __attribute__((cold, noinline)) int64_t call_lent(const struct iso_sandbox *sandbox,
                                                          const struct iso_request *request,
                                                          struct iso_reply *reply)
 {
     uint32_t before = trusted_borrow();
-    int number = sandbox->number;
-    pkru_safe_kept.lent[number] = before;
-    int64_t result = sandbox->gate(request->input, request->input_length, &reply->output,
-                                   sandbox->functions[request->function]);
-    before = ((volatile uint32_t *)pkru_safe_kept.lent)[number];
-    pkru_safe_kept.lent[number] = UINT32_MAX;
+    pkru_safe_kept.lent[sandbox->number] = before;
+    struct pkru_safe_result result =
+        sandbox->gate(request->input, request->input_length, &reply->output,
+                      sandbox->functions[request->function]);
+    before = pkru_safe_kept.lent[result.number];
+    pkru_safe_kept.lent[result.number] = UINT32_MAX;
     trusted_return(before);
-    return result;
+    return result.value;
 }
 
 static inline enum iso_status pkru_safe_call(struct iso_sandbox *sandbox,
@@ -104,8 +120,10 @@ static inline enum iso_status pkru_safe_call(struct iso_sandbox *sandbox,
     if (__builtin_expect(request->function >= sandbox->function_count, 0)) {
         return ISO_BAD_ARGUMENT;
     }
-    int64_t result = sandbox->gate(request->input, request->input_length, &reply->output,
-                                   sandbox->functions[request->function]);
+    int64_t result = sandbox
+                         ->gate(request->input, request->input_length, &reply->output,
+                                sandbox->functions[request->function])
+                         .value;
     if (__builtin_expect(result != 0, 0)) {
         if (result == PKRU_SAFE_CLOSED) {
             result = call_lent(sandbox, request, reply);

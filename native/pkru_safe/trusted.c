@@ -7,16 +7,12 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 enum { PAGE = 4096 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int key = -1;
-static unsigned holders;
-static uint32_t gates_taken; /* a bit each */
 static bool forks_are_known;
 
 _Static_assert(PKRU_SAFE_GATES == 32, "gates_taken has another width");
@@ -41,6 +37,20 @@ static void release(void)
 
 /* ---- the key ---- */
 
+/* The system calls as they are: what key_protect() and its like decide by lies where a called
+ * function can write. */
+static int protect(void *address, size_t length, int protection, int key)
+{
+    return (int)syscall(SYS_pkey_mprotect, address, length, protection, key);
+}
+
+/* -1: there is none. */
+static int trusted_key(void)
+{
+    return pkru_safe_mask.close == 0 ? -1 : __builtin_ctz(pkru_safe_mask.close) / 2;
+}
+
+/* False with errno: the mask says what it said, or that there is no key. */
 static bool set_mask(uint32_t close)
 {
     if (mprotect(&pkru_safe_mask, PAGE, PROT_READ | PROT_WRITE) != 0) {
@@ -48,16 +58,22 @@ static bool set_mask(uint32_t close)
     }
     pkru_safe_mask.close = close;
     pkru_safe_mask.keep = ~close;
-    return mprotect(&pkru_safe_mask, PAGE, PROT_READ) == 0;
+    if (mprotect(&pkru_safe_mask, PAGE, PROT_READ) == 0) {
+        return true;
+    }
+    pkru_safe_mask.close = 0;
+    pkru_safe_mask.keep = UINT32_MAX;
+    return false;
 }
 
+/* Whoever gets the key next must not have our page with it: if that cannot be, nobody gets it. The
+ * lock is held. */
 static void give_key_back(void)
 {
-    /* The page goes back to key 0, or the next owner of the key would have it. */
-    if (key_protect(&pkru_safe_kept, PAGE, PROT_READ | PROT_WRITE, 0) == 0) {
-        key_free(key);
+    int key = trusted_key();
+    if (set_mask(0) && protect(&pkru_safe_kept, PAGE, PROT_READ | PROT_WRITE, 0) == 0) {
+        syscall(SYS_pkey_free, key);
     }
-    key = -1;
 }
 
 /* The lock is held. */
@@ -77,35 +93,52 @@ static bool take_key(struct iso_fault *fault)
         }
         forks_are_known = true;
     }
-    key = key_allocate(); /* the kernel opens it for this thread */
+    int key = (int)syscall(SYS_pkey_alloc, 0UL, 0UL); /* the kernel opens it for this thread */
     if (key < 0) {
         refused(fault, errno == ENOSPC ? "all protection keys are taken: close a sandbox first"
                                        : "pkey_alloc");
         fault->system_errno = errno == ENOSPC ? EAGAIN : errno;
         return false;
     }
-    if (key_protect(&pkru_safe_kept, PAGE, PROT_READ | PROT_WRITE, key) == 0 &&
-        set_mask(pkru_with(0, key, KEY_NOTHING))) {
-        return true;
+    if (protect(&pkru_safe_kept, PAGE, PROT_READ | PROT_WRITE, key) != 0) {
+        refused(fault, "pkey_mprotect");
+        syscall(SYS_pkey_free, key);
+        return false;
     }
-    refused(fault, "pkey_mprotect");
-    give_key_back();
-    return false;
+    /* Anybody could write there until now. */
+    memset(&pkru_safe_kept, 0xff, PAGE);
+    pkru_safe_kept.holders = 0;
+    pkru_safe_kept.gates_taken = 0;
+    if (!set_mask(pkru_with(0, key, KEY_NOTHING))) {
+        refused(fault, "mprotect");
+        if (protect(&pkru_safe_kept, PAGE, PROT_READ | PROT_WRITE, 0) == 0) {
+            syscall(SYS_pkey_free, key);
+        }
+        return false;
+    }
+    return true;
 }
 
-bool trusted_hold(struct iso_fault *fault)
+static bool hold_key(struct iso_fault *fault)
 {
     acquire();
-    bool held = holders != 0 || take_key(fault);
-    holders += held;
+    bool held = trusted_key() >= 0 || take_key(fault);
+    if (held) {
+        uint32_t before = trusted_borrow();
+        pkru_safe_kept.holders++;
+        trusted_return(before);
+    }
     release();
     return held;
 }
 
-void trusted_release(void)
+static void release_key(void)
 {
     acquire();
-    if (--holders == 0) {
+    uint32_t before = trusted_borrow();
+    bool is_last = --pkru_safe_kept.holders == 0;
+    trusted_return(before);
+    if (is_last) {
         give_key_back();
     }
     release();
@@ -114,8 +147,11 @@ void trusted_release(void)
 int trusted_claim_gate(void)
 {
     acquire();
-    int number = gates_taken == UINT32_MAX ? -1 : __builtin_ctz(~gates_taken);
-    gates_taken |= number < 0 ? 0 : 1U << number;
+    uint32_t before = trusted_borrow();
+    uint32_t taken = pkru_safe_kept.gates_taken;
+    int number = taken == UINT32_MAX ? -1 : __builtin_ctz(~taken);
+    pkru_safe_kept.gates_taken |= number < 0 ? 0 : 1U << number;
+    trusted_return(before);
     release();
     return number;
 }
@@ -123,7 +159,9 @@ int trusted_claim_gate(void)
 void trusted_return_gate(int number)
 {
     acquire();
-    gates_taken &= ~(1U << number);
+    uint32_t before = trusted_borrow();
+    pkru_safe_kept.gates_taken &= ~(1U << number);
+    trusted_return(before);
     release();
 }
 
@@ -145,54 +183,67 @@ void trusted_return(uint32_t before)
 
 /* ---- memory ---- */
 
-static bool fill(struct iso_trusted *heap, size_t length, struct iso_fault *fault)
+void *trusted_map(size_t length, struct iso_fault *fault)
 {
-    heap->length = (length + PAGE - 1) & ~(size_t)(PAGE - 1);
-    if (length == 0 || heap->length < length) {
-        errno = EINVAL;
-        return refused(fault, "a trusted heap of this length");
+    if (!hold_key(fault)) {
+        return NULL;
     }
-    void *memory =
-        mmap(NULL, heap->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
-        return refused(fault, "mmap");
+        refused(fault, "mmap");
+        release_key();
+        return NULL;
     }
-    if (key_protect(memory, heap->length, PROT_READ | PROT_WRITE, key) != 0) {
+    if (protect(memory, length, PROT_READ | PROT_WRITE, trusted_key()) != 0) {
         refused(fault, "pkey_mprotect");
-        munmap(memory, heap->length);
-        return false;
+        trusted_unmap(memory, length);
+        return NULL;
     }
-    heap->memory = memory;
-    return true;
+    return memory;
+}
+
+void trusted_unmap(void *memory, size_t length)
+{
+    if (munmap(memory, length) == 0) { /* else whoever got the key next would have it, too */
+        release_key();
+    }
+}
+
+bool trusted_seal(void *memory, size_t length, struct iso_fault *fault)
+{
+    return protect(memory, length, PROT_READ, 0) == 0 || refused(fault, "pkey_mprotect");
 }
 
 enum iso_status iso_trusted_open(size_t length, struct iso_trusted **heap, struct iso_fault *fault)
 {
     *heap = NULL;
     *fault = (struct iso_fault){.exit_code = -1};
-    struct iso_trusted *opened = calloc(1, sizeof(*opened));
-    if (opened == NULL) {
-        refused(fault, "calloc");
+    size_t whole = (length + PAGE - 1) & ~(size_t)(PAGE - 1);
+    if (length == 0 || whole < length || whole > SIZE_MAX - PAGE) {
+        errno = EINVAL;
+        refused(fault, "a trusted heap of this length");
         return ISO_SYSTEM_ERROR;
     }
-    if (trusted_hold(fault)) {
-        if (fill(opened, length, fault)) {
-            *heap = opened;
-            return ISO_OK;
-        }
-        trusted_release();
+    uint8_t *memory =
+        trusted_map(PAGE + whole, fault); /* a page that describes it, then the heap */
+    if (memory == NULL) {
+        return ISO_SYSTEM_ERROR;
     }
-    free(opened);
-    return ISO_SYSTEM_ERROR;
+    struct iso_trusted *description = (struct iso_trusted *)memory;
+    uint32_t before = trusted_borrow();
+    *description = (struct iso_trusted){.memory = memory + PAGE, .length = whole};
+    trusted_return(before);
+    if (!trusted_seal(description, PAGE, fault)) {
+        trusted_unmap(memory, PAGE + whole);
+        return ISO_SYSTEM_ERROR;
+    }
+    *heap = description;
+    return ISO_OK;
 }
 
 void iso_trusted_close(struct iso_trusted *heap)
 {
-    bool gone = munmap(heap->memory, heap->length) == 0;
-    free(heap);
-    if (gone) { /* else the key stays taken: whoever got it next would have our pages, too */
-        trusted_release();
-    }
+    trusted_unmap(heap, PAGE + heap->length);
 }
 
 static bool is_within(const struct iso_trusted *heap, size_t offset, size_t length)

@@ -271,8 +271,8 @@ def lists_of_nothing(family: str, lengths: list[int]) -> bytes:
         return struct.pack(f"<{1 + len(lengths)}Q", len(lengths), *lengths)
     if family == "bincode-v2":
         return b"".join(map(variable, [len(lengths), *lengths]))
-    words = [24, len(lengths), len(lengths)] + [n for length in lengths for n in (0, length, length)]
-    return struct.pack(f"<{len(words)}Q", *words)
+    vectors = ((24, len(lengths)), *((0, length) for length in lengths))
+    return b"".join(struct.pack("<3Q", offset, length, length) for offset, length in vectors)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

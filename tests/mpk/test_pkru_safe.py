@@ -36,6 +36,53 @@ def test_foreign_code_that_touches_the_trusted_heap_ends_the_process(access: str
     assert done.stdout == "secret\n", done.stderr
 
 
+CLEAR = """
+import resource, struct
+from pathlib import Path
+from backends import native, registry
+from backends.contract import ForeignFunction
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+clear, read = (ForeignFunction(native.HOSTILE, f"hostile_{name}") for name in ("clear", "read"))
+runtime = native.COMPILED / "libisolation.so"
+
+
+def zero_initialised():
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    base = min(int(line.partition("-")[0], 16) for line in maps if line.endswith(runtime.name))
+    image = runtime.read_bytes()
+    (table,), (count,) = struct.unpack_from("<Q", image, 32), struct.unpack_from("<H", image, 56)
+    for i in range(count):
+        segment = struct.unpack_from("<IIQQQQQQ", image, table + 56 * i)
+        kind, _, _, at, _, stored, length, _ = segment
+        if kind == 1 and length > stored:
+            yield base + at + stored, length - stored
+
+
+def write_and_read(heap):
+    heap.write(16, b"secret")
+    assert heap.read(16, 6) == b"secret"
+
+
+with registry.find("pkru-safe").open([clear, read]) as sandbox, native.TrustedHeap(4096) as old:
+    write_and_read(old)
+    ((address, length),) = zero_initialised()
+    sandbox.call(clear, struct.pack("QQ", address, length))
+    with native.TrustedHeap(4096) as new:
+        write_and_read(old)
+        write_and_read(new)
+        print("written", flush=True)
+        sandbox.call(read, struct.pack("Q", old.address + 16))
+        print("alive")
+"""
+
+
+def test_a_function_that_clears_the_runtimes_variables_opens_no_heap() -> None:
+    done = subprocess.run([sys.executable, "-c", CLEAR], capture_output=True, text=True)
+    assert done.stdout == "written\n", done.stderr
+    assert done.returncode == -signal.SIGSEGV
+
+
 def test_the_trusted_heap_keeps_what_was_written_across_calls() -> None:
     reverse = ForeignFunction(native.BENIGN, "benign_reverse")
     with (

@@ -80,13 +80,95 @@ TEST(the_trusted_heap_is_closed_inside_and_open_outside)
         CHECK(memcmp(secret->memory, "secret", 6) == 0);
         check_secret(secret);
     }
-    /* Where the gate keeps what it checks is closed as well, and its mask to all. */
-    check_dies(&box, hostile_read, (uintptr_t)&pkru_safe_kept, SIGSEGV);
-    check_dies(&box, hostile_write, (uintptr_t)&pkru_safe_mask, SIGSEGV);
     close_box(&other);
     iso_trusted_close(secret);
     close_box(&box);
 }
+
+/* ---- what the runtime goes by ---- */
+
+TEST(what_the_runtime_goes_by_cannot_be_written)
+{
+    struct box box;
+    open_gate(&box);
+    struct iso_trusted *secret = open_secret();
+    check_dies(&box, hostile_write, (uintptr_t)&secret->memory, SIGSEGV);
+    check_dies(&box, hostile_write, (uintptr_t)&secret->length, SIGSEGV);
+    for (uintptr_t offset = 0; offset < 64; offset += 8) { /* gate, number, functions */
+        check_dies(&box, hostile_write, (uintptr_t)box.sandbox + offset, SIGSEGV);
+    }
+    check_dies(&box, hostile_read, (uintptr_t)&pkru_safe_kept, SIGSEGV);
+    check_dies(&box, hostile_write, (uintptr_t)&pkru_safe_kept, SIGSEGV);
+    check_dies(&box, hostile_write, (uintptr_t)&pkru_safe_mask, SIGSEGV);
+    check_secret(secret);
+    iso_trusted_close(secret);
+    close_box(&box);
+    pid_t child = fork();
+    if (child == 0) { /* nor when there is no key: the next would be the one that it says */
+        signal(SIGSEGV, SIG_DFL);
+        *(volatile uint32_t *)&pkru_safe_mask.close = 0xc;
+        _exit(0);
+    }
+    CHECK_EQUAL(exit_status_of(child), 128 + SIGSEGV);
+}
+
+static int pretend_that_keys_are_modelled(const uint8_t *input, size_t length,
+                                          struct iso_bytes *output)
+{
+    (void)input, (void)length, (void)output;
+    keys_modelled = true;
+    return 0;
+}
+
+TEST(what_a_called_function_writes_leaves_no_later_heap_open)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_pkru_safe, .own = pretend_that_keys_are_modelled};
+    open_box(&box);
+    CHECK_EQUAL(call(&box, own_function, NULL, 0).status, ISO_OK);
+    struct iso_trusted *secret = open_secret();
+    check_dies(&box, hostile_read, (uintptr_t)secret->memory, SIGSEGV);
+    check_secret(secret);
+    keys_modelled = false;
+    iso_trusted_close(secret);
+    close_box(&box);
+}
+
+/* Changes what its callers keep in registers wherever that is the number of the last gate. */
+static int change_number(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    (void)input, (void)length, (void)output;
+    __asm__ volatile(
+        "cmp %[last], %%rbx\n cmove %[other], %%rbx\n"
+        "cmp %[last], %%r12\n cmove %[other], %%r12\n"
+        "cmp %[last], %%r13\n cmove %[other], %%r13\n"
+        "cmp %[last], %%r14\n cmove %[other], %%r14\n"
+        "cmp %[last], %%r15\n cmove %[other], %%r15\n" ::[last] "a"(PKRU_SAFE_GATES - 1ULL),
+        [other] "d"(1ULL)
+        : "cc"); /* and registers that the ABI says are to be preserved: untold */
+    return 0;
+}
+
+TEST(a_called_function_has_no_say_in_which_rights_its_callers_thread_gets_back)
+{
+    need_protection_keys();
+    struct box boxes[PKRU_SAFE_GATES];
+    for (int i = 0; i < PKRU_SAFE_GATES; i++) {
+        boxes[i] = (struct box){.mechanism = &iso_pkru_safe, .own = change_number};
+        open_box(&boxes[i]);
+    }
+    uint32_t before = read_pkru();
+    write_pkru(0x55555554); /* the heap is lent for the call */
+    struct answer answer = call(&boxes[PKRU_SAFE_GATES - 1], own_function, NULL, 0);
+    CHECK_EQUAL(read_pkru(), 0x55555554);
+    CHECK_EQUAL(answer.status, ISO_OK);
+    write_pkru(before);
+    for (int i = 0; i < PKRU_SAFE_GATES; i++) {
+        close_box(&boxes[i]);
+    }
+}
+
+/* ---- what it leaves alone ---- */
 
 TEST(ordinary_memory_is_shared)
 {
