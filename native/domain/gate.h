@@ -106,6 +106,16 @@ static inline const char *gate_code(unsigned number, const char *label)
     return label + (size_t)number * GATE_CODE_STRIDE;
 }
 
+/* The function may use them anyhow; without the option the compiler has nothing in them. */
+#ifdef __AVX512F__
+#define GATE_AVX512_REGISTERS                                                                      \
+    "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25",      \
+        "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "k0", "k1", "k2", "k3", "k4", "k5",  \
+        "k6", "k7",
+#else
+#define GATE_AVX512_REGISTERS
+#endif
+
 /*
  * Calls target(first, second, third, fourth) through a gate, which begins at `code` and whose state
  * is filled in but for caller_rsp. Returns its result, zero-extended, or GATE_REWOUND. The gate
@@ -124,7 +134,8 @@ static inline __attribute__((always_inline)) int64_t gate_call(const char *code,
                      :
                      : "rbx", "rcx", "rdx", "r10", "r12", "r13", "r14", "r15", "xmm0", "xmm1",
                        "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-                       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory");
+                       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", GATE_AVX512_REGISTERS "cc",
+                       "memory");
     return (int64_t)r8;
 }
 
