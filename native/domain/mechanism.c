@@ -35,28 +35,19 @@ static enum iso_status serialised_open(const struct iso_options *options,
 
 /* ---- what goes wrong ---- */
 
-static bool keep_view(struct iso_sandbox *sandbox, uint8_t *data, bool stale);
-
-/* The caller may go on reading them, though not what they were. */
-static __attribute__((cold)) void make_views_stale(struct iso_sandbox *sandbox)
-{
-    for (size_t i = 0; i < sandbox->view_count; i++) {
-        sandbox->views[i].stale = true;
-    }
-    if (sandbox->view != NULL) {
-        keep_view(sandbox, sandbox->view, true); /* else: forgotten, which is as good */
-        sandbox->view = NULL;
-    }
-}
-
 /* Binding discards what a call has left that never returned. */
 static __attribute__((cold)) enum iso_status bind(struct iso_sandbox *sandbox,
                                                   struct iso_fault *fault)
 {
     enum iso_status status = domain_bind(sandbox->domain, fault);
     if (sandbox->discards != sandbox->domain->discards) {
-        make_views_stale(sandbox);
+        views_make_stale(&sandbox->views);
         sandbox->discards = sandbox->domain->discards;
+    }
+    if (status == ISO_OK && sandbox->delivery == VIEW && !views_make_room(&sandbox->views)) {
+        domain_unbind(sandbox->domain); /* so that the next call tries again */
+        *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = "realloc"};
+        return ISO_SYSTEM_ERROR;
     }
     return status;
 }
@@ -64,13 +55,12 @@ static __attribute__((cold)) enum iso_status bind(struct iso_sandbox *sandbox,
 static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox,
                                                      struct iso_fault *fault)
 {
-    bool has_views = sandbox->view_count != 0 || sandbox->view != NULL;
-    make_views_stale(sandbox);
-    if (!sandbox->respawn) {
-        sandbox->dead = true;
+    views_make_stale(&sandbox->views);
+    sandbox->dead = sandbox->dead || !sandbox->respawn;
+    if (sandbox->dead || (sandbox->delivery == VIEW && !views_have_room(&sandbox->views))) {
         domain_unbind(sandbox->domain); /* so that the next call looks */
     }
-    if (!domain_discard(sandbox->domain, has_views)) {
+    if (!domain_discard(sandbox->domain, sandbox->views.count != 0)) {
         sandbox->dead = true;
         domain_unbind(sandbox->domain);
         fault->system_errno = errno;
@@ -131,46 +121,9 @@ static inline __attribute__((always_inline)) void retire(struct iso_sandbox *san
     sandbox->domain->retired = block;
 }
 
-static __attribute__((noinline)) bool keep_view(struct iso_sandbox *sandbox, uint8_t *data,
-                                                bool stale)
-{
-    if (sandbox->view_count == sandbox->view_room) {
-        size_t room = sandbox->view_room == 0 ? 16 : 2 * sandbox->view_room;
-        struct view *more = realloc(sandbox->views, room * sizeof(*more));
-        if (more == NULL) {
-            return false;
-        }
-        sandbox->views = more;
-        sandbox->view_room = room;
-    }
-    sandbox->views[sandbox->view_count++] = (struct view){data, stale};
-    return true;
-}
-
-/* Of two views at one address the stale one goes first: its block is not there to be freed, and the
- * other's is kept until both are released. */
 static __attribute__((noinline)) void release_any(struct iso_sandbox *sandbox, uint8_t *data)
 {
-    size_t found = sandbox->view_count;
-    for (size_t i = sandbox->view_count; i-- > 0;) {
-        if (sandbox->views[i].data == data) {
-            found = i;
-            if (sandbox->views[i].stale) {
-                break;
-            }
-        }
-    }
-    bool is_latest = sandbox->view == data;
-    if (found == sandbox->view_count || (is_latest && !sandbox->views[found].stale)) {
-        if (is_latest) {
-            sandbox->view = NULL;
-            retire(sandbox, data);
-        }
-        return;
-    }
-    bool stale = sandbox->views[found].stale;
-    sandbox->views[found] = sandbox->views[--sandbox->view_count];
-    if (!stale) {
+    if (views_release(&sandbox->views, data)) {
         retire(sandbox, data);
     }
 }
@@ -183,8 +136,8 @@ static inline __attribute__((always_inline)) void view_release(struct iso_sandbo
     if (data == NULL) {
         return;
     }
-    if (__builtin_expect(data == sandbox->view && sandbox->view_count == 0, 1)) {
-        sandbox->view = NULL;
+    if (__builtin_expect(data == sandbox->views.latest && sandbox->views.count == 0, 1)) {
+        sandbox->views.latest = NULL;
         retire(sandbox, data);
         return;
     }
@@ -257,12 +210,12 @@ take_result(struct iso_sandbox *sandbox, struct iso_reply *reply, enum delivery 
         return ISO_OK;
     }
     if (delivery == VIEW) {
-        if (__builtin_expect(sandbox->view != NULL, 0) &&
-            !keep_view(sandbox, sandbox->view, false)) {
+        if (__builtin_expect(sandbox->views.latest != NULL, 0) &&
+            !views_set_latest_aside(&sandbox->views)) {
             retire(sandbox, data);
             return no_memory(reply, "realloc");
         }
-        sandbox->view = data;
+        sandbox->views.latest = data;
         reply->output = (struct iso_bytes){data, length};
         return ISO_OK;
     }

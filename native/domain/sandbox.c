@@ -10,7 +10,7 @@ void sandbox_close(struct iso_sandbox *sandbox)
         if (sandbox->domain != NULL) {
             domain_close(sandbox->domain);
         }
-        free(sandbox->views);
+        views_close(&sandbox->views);
         free(sandbox);
     }
 }
@@ -81,6 +81,7 @@ enum iso_status sandbox_open(const struct iso_options *options, enum delivery de
         return ISO_SYSTEM_ERROR;
     }
     sandbox->codec = codec;
+    sandbox->delivery = delivery;
     sandbox->respawn = options->respawn;
     sandbox->max_output_length = options->max_output_length;
     sandbox->function_count = options->function_count;

@@ -5,6 +5,7 @@
 
 #include "domain.h"
 #include "isolation.h"
+#include "views.h"
 
 #include "../codec/codec.h"
 
@@ -12,25 +13,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A result that the caller reads in the domain's memory. */
-struct view {
-    const uint8_t *data;
-    bool stale; /* its block went with a discard */
-};
-
 enum delivery { COPY, VIEW, SERIALISED };
 
 struct iso_sandbox {
     struct domain *domain;
     const struct codec *codec; /* of SERIALISED */
+    enum delivery delivery;
     bool respawn;
     bool dead;
     size_t max_output_length;
-    uint8_t *view;      /* the latest result that is not released yet; NULL: none */
-    struct view *views; /* the others */
-    size_t view_count;
-    size_t view_room;
-    uint64_t discards; /* of the domain's, those that the views know of */
+    struct views views; /* of VIEW */
+    uint64_t discards;  /* of the domain's, those that the views know of */
     size_t function_count;
     void *functions[];
 };
