@@ -27,13 +27,13 @@ static bool refused(struct iso_fault *fault, const char *what)
     return false;
 }
 
-static void acquire(void)
+void domains_acquire(void)
 {
     pthread_mutex_lock(&lock);
     lock_depth++;
 }
 
-static void release(void)
+void domains_release(void)
 {
     lock_depth--;
     pthread_mutex_unlock(&lock);
@@ -88,7 +88,7 @@ static void in_child(void)
     }
     threads_after_fork();
     dispositions_after_fork();
-    release();
+    domains_release();
 }
 
 /* Once, and each part of it once, whatever fails. The lock is held. */
@@ -107,7 +107,7 @@ static bool prepare_process(struct iso_fault *fault)
         return refused(fault, "atexit");
     }
     exit_known = true;
-    int error = fork_known ? 0 : pthread_atfork(acquire, release, in_child);
+    int error = fork_known ? 0 : pthread_atfork(domains_acquire, domains_release, in_child);
     if (error != 0) {
         errno = error;
         return refused(fault, "pthread_atfork");
@@ -116,8 +116,7 @@ static bool prepare_process(struct iso_fault *fault)
     return true;
 }
 
-/* The lock is held. */
-static bool prepare(bool model, struct iso_fault *fault)
+bool domains_prepare(bool model, struct iso_fault *fault)
 {
     if (prepared && model != keys_modelled) {
         errno = EBUSY;
@@ -128,7 +127,7 @@ static bool prepare(bool model, struct iso_fault *fault)
         prepared = prepare_process(fault);
         keys_modelled = model && (prepared || thread_area != NULL); /* else nothing has begun */
     }
-    return prepared && signals_prepare(fault);
+    return prepared && signals_prepare(fault) && thread_attach(fault) != NULL;
 }
 
 void domain_unbind(struct domain *domain)
@@ -246,9 +245,9 @@ static void empty(struct domain *domain)
 struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
                            bool model, struct iso_fault *fault)
 {
-    acquire();
+    domains_acquire();
     struct domain *domain = NULL;
-    if (prepare(model, fault) && thread_attach(fault) != NULL) {
+    if (domains_prepare(model, fault)) {
         domain = claim(fault);
     }
     if (domain != NULL) {
@@ -258,7 +257,7 @@ struct domain *domain_open(const char *const *libraries, size_t count, bool allo
             domain = NULL;
         }
     }
-    release();
+    domains_release();
     return domain;
 }
 
@@ -266,9 +265,9 @@ void domain_close(struct domain *domain)
 {
     struct iso_fault ignored;
     thread_attach(&ignored); /* for the rights to restore what the domain wrote */
-    acquire();
+    domains_acquire();
     empty(domain);
-    release();
+    domains_release();
 }
 
 /* ---- calling ---- */
@@ -311,9 +310,9 @@ static void forget_what_was_left(struct domain *domain, struct thread *thread)
 static bool adopt_what_was_loaded(struct thread *thread, struct iso_fault *fault)
 {
     if (!interposition_is_current()) {
-        acquire();
+        domains_acquire();
         bool done = signals_prepare(fault);
-        release();
+        domains_release();
         if (!done) {
             return false;
         }
@@ -379,87 +378,34 @@ bool domain_discard(struct domain *domain, bool readable)
 
 void domains_forget_thread(const struct thread *thread)
 {
-    acquire();
+    domains_acquire();
     for (unsigned i = 0; i < GATE_COUNT; i++) {
         if (domains[i].in_use && domains[i].thread == thread) {
             domains[i].thread = NULL;
             abandon(&domains[i]);
         }
     }
-    release();
+    domains_release();
 }
 
-/* ---- data domains ---- */
+/* ---- what others protect by keys of their own ---- */
 
-/* The lock is held. */
-static bool fill_data(struct iso_data *data, size_t length, struct iso_fault *fault)
+void domain_grant(struct domain *domain, int key, enum key_rights rights)
 {
-    if (!prepare(false, fault) || thread_attach(fault) == NULL) {
-        return false;
-    }
-    data->length = (length + PAGE - 1) & ~(PAGE - 1);
-    if (length == 0 || data->length < length) {
-        errno = EINVAL;
-        return refused(fault, "a data domain of this length");
-    }
-    data->key = keys_take(fault);
-    if (data->key < 0) {
-        return false;
-    }
-    void *memory =
-        mmap(NULL, data->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
-        return refused(fault, "mmap");
-    }
-    data->memory = memory;
-    return key_protect(memory, data->length, PROT_READ | PROT_WRITE, data->key) == 0 ||
-           refused(fault, "pkey_mprotect");
+    domain->gate->pkru = pkru_with(domain->gate->pkru, key, rights);
 }
 
-static void empty_data(struct iso_data *data)
+bool domains_revoke(int key)
 {
-    bool gone = data->memory == NULL || munmap(data->memory, data->length) == 0;
-    for (unsigned i = 0; i < GATE_COUNT && data->key > 0; i++) {
-        if (domains[i].in_use) { /* whoever gets the key next did not grant this */
+    bool is_in_use = false;
+    for (unsigned i = 0; i < GATE_COUNT; i++) {
+        if (domains[i].in_use && domains[i].gate != NULL) {
             const struct gate *gate = domains[i].gate;
-            bool granted = (gate->pkru >> 2 * data->key & 3) != KEY_NOTHING;
-            gone = gone && !(granted && gate->caller_rsp != 0); /* it still has the right */
-            domain_grant(&domains[i], data, KEY_NOTHING);
+            bool granted = (gate->pkru >> 2 * key & 3) != KEY_NOTHING;
+            domain_grant(&domains[i], key, KEY_NOTHING);
+            __atomic_thread_fence(__ATOMIC_SEQ_CST); /* who enters later sees it */
+            is_in_use = is_in_use || (granted && gate->caller_rsp != 0);
         }
     }
-    if (gone) {
-        keys_return(data->key);
-    }
-    free(data);
-}
-
-enum iso_status iso_data_open(size_t length, struct iso_data **data, struct iso_fault *fault)
-{
-    *fault = (struct iso_fault){.exit_code = -1};
-    *data = NULL;
-    struct iso_data *opened = calloc(1, sizeof(*opened));
-    if (opened == NULL) {
-        refused(fault, "calloc");
-        return ISO_SYSTEM_ERROR;
-    }
-    acquire();
-    if (fill_data(opened, length, fault)) {
-        *data = opened;
-    } else {
-        empty_data(opened);
-    }
-    release();
-    return *data != NULL ? ISO_OK : ISO_SYSTEM_ERROR;
-}
-
-void iso_data_close(struct iso_data *data)
-{
-    acquire();
-    empty_data(data);
-    release();
-}
-
-void domain_grant(struct domain *domain, const struct iso_data *data, enum key_rights rights)
-{
-    domain->gate->pkru = pkru_with(domain->gate->pkru, data->key, rights);
+    return !is_in_use;
 }

@@ -85,8 +85,20 @@ bool domain_discard(struct domain *domain, bool readable);
 /* The calling thread's thread ends: nothing is bound to it any more. */
 void domains_forget_thread(const struct thread *thread);
 
-/* What a domain may do with a data domain, from its next call on. */
-void domain_grant(struct domain *domain, const struct iso_data *data, enum key_rights rights);
+/* What a domain may do with memory under another key, from its next call on. */
+void domain_grant(struct domain *domain, int key, enum key_rights rights);
+
+/* Ends all that was granted of a key. False: one that is in a call still has its rights. The lock
+ * is held. */
+bool domains_revoke(int key);
+
+/* The lock of all that is common to domains. Recursive; never held inside one. */
+void domains_acquire(void);
+void domains_release(void);
+
+/* Readies the process for domains, or for models of them, and the calling thread. The lock is held.
+ * False: *fault says why. */
+bool domains_prepare(bool model, struct iso_fault *fault);
 
 /* Runs target(first, second, third, fourth) inside; GATE_REWOUND after a violation, which the
  * calling thread's `fault` describes. The domain is ready. */

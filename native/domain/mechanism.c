@@ -362,7 +362,7 @@ void iso_data_grant(struct iso_sandbox *sandbox, const struct iso_data *data,
     static const enum key_rights of[] = {[ISO_RIGHTS_NONE] = KEY_NOTHING,
                                          [ISO_RIGHTS_READ] = KEY_READ,
                                          [ISO_RIGHTS_WRITE] = KEY_WRITE};
-    domain_grant(sandbox->domain, data, of[rights]);
+    domain_grant(sandbox->domain, data->key, of[rights]);
 }
 
 const struct iso_mechanism iso_domain = {

@@ -3,8 +3,10 @@
 #include "domains.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -259,6 +261,50 @@ TEST(a_secret_is_open_to_whom_it_is_granted)
     CHECK_EQUAL(iso_data_open(SIZE_MAX, &secret, &fault), ISO_SYSTEM_ERROR);
     CHECK(secret == NULL && fault.what != NULL);
     check_stock(&before, 256 << 10);
+    close_box(&other);
+    close_box(&box);
+}
+
+static atomic_int is_calling;
+
+static void *call_for_a_while(void *box)
+{
+    struct answer answer = call(box, benign_echo, "", 0);
+    release(box, &answer);
+    atomic_store(&is_calling, 1);
+    CHECK_TIMEOUT(call_within(box, 1000 * MS, hostile_loop, NULL, 0));
+    return NULL;
+}
+
+/* The rights that a call began with are the thread's until it ends. */
+TEST(the_key_of_a_secret_that_a_running_domain_was_granted_is_given_to_nobody)
+{
+    struct box box, other;
+    struct iso_fault fault;
+    struct iso_data *granted, *not_granted;
+    pthread_t thread;
+    open_used(&box);
+    open_used(&other);
+    CHECK_EQUAL(iso_data_open(1, &granted, &fault), ISO_OK);
+    CHECK_EQUAL(iso_data_open(1, &not_granted, &fault), ISO_OK);
+    int key = granted->key, free_keys = take_stock().keys;
+    iso_data_grant(box.sandbox, granted, ISO_RIGHTS_READ);
+    iso_data_grant(other.sandbox, not_granted, ISO_RIGHTS_READ); /* which is not running */
+    CHECK(pthread_create(&thread, NULL, call_for_a_while, &box) == 0);
+    while (!atomic_load(&is_calling)) {
+        sleep_ms(1);
+    }
+    sleep_ms(100);
+    iso_data_close(granted);
+    CHECK_EQUAL(take_stock().keys, free_keys);
+    iso_data_close(not_granted);
+    CHECK_EQUAL(take_stock().keys, free_keys + 1);
+    CHECK_EQUAL(iso_data_open(1, &granted, &fault), ISO_OK);
+    CHECK(granted->key != key);
+    CHECK(pthread_join(thread, NULL) == 0);
+    check_closed(&box, granted, true);
+    iso_data_close(granted);
+    CHECK_EQUAL(take_stock().keys, free_keys + 1);
     close_box(&other);
     close_box(&box);
 }
