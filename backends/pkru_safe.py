@@ -24,10 +24,10 @@ class PkruSafe(Backend):
 
     Of the guarantees it claims `secrets` and `threads` alone: foreign code reads and writes all
     that is not in a `backends.TrustedHeap`, its caller's stack and heap among it, and ends the
-    process if it breaks. What is in one it can neither read nor write, and dies trying, as long as
-    it runs the instructions that it was built with and makes no system calls to the contrary: the
-    addresses that it returns to lie on the shared stack, and system calls are not refused. Any
-    thread may call.
+    process if it breaks. What is in one it can neither read nor write, nor write what says where
+    that is and by which key it is closed, and dies trying, as long as it runs the instructions that
+    it was built with and makes no system calls to the contrary: the addresses that it returns to
+    lie on the shared stack, and system calls are not refused. Any thread may call.
     """
 
     def availability(self) -> Availability:

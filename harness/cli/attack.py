@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from backends import registry
+from backends.command import as_typed
 from harness.attacks import catalogue
 from harness.cli import bad_input, cannot_write, failed
 from harness.storage import StorageError
@@ -112,10 +113,12 @@ def command(  # noqa: PLR0913 - a command's options
     else:
         plan = _plan(names, attacks, () if no_emulate else kernels or _KERNELS, calls)
         matrix, folder = _attack(plan, results, name, console)
-    _show(matrix, folder, run, console)
-    if not matrix.complete:
-        click.echo(f"Stopped. What was finished is in {folder}", err=True)
+    if not matrix.complete and old is None:
+        click.echo(
+            as_typed(f"Stopped. What was finished: isobench attack --from {folder}"), err=True
+        )
         sys.exit(130)
+    _show(matrix, folder, run, console)
     if matrix.refuted() or matrix.failed_controls():
         sys.exit(1)
 

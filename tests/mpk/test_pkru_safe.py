@@ -64,11 +64,11 @@ def write_and_read(heap):
     assert heap.read(16, 6) == b"secret"
 
 
-with registry.find("pkru-safe").open([clear, read]) as sandbox, native.TrustedHeap(4096) as old:
+with registry.find("pkru-safe").open([clear, read]) as sandbox, TrustedHeap(4096) as old:
     write_and_read(old)
     ((address, length),) = zero_initialised()
     sandbox.call(clear, struct.pack("QQ", address, length))
-    with native.TrustedHeap(4096) as new:
+    with TrustedHeap(4096) as new:
         write_and_read(old)
         write_and_read(new)
         print("written", flush=True)
