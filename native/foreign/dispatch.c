@@ -70,7 +70,7 @@ enum extent {
 struct buffer {
     uint64_t offset;   /* in the frame, of what it begins with; a multiple of ALIGNMENT */
     uint64_t length;   /* bytes of that */
-    uint64_t capacity; /* bytes; the rest are zeroes */
+    uint64_t capacity; /* bytes; the rest are zeroes; 0 where the function only reads it */
     uint64_t extent;
     uint64_t source; /* which other buffer */
     uint64_t unit;   /* bytes of what that integer counts */
@@ -123,8 +123,8 @@ static int read_frame(struct call *call, const uint8_t *frame, size_t length)
         const struct buffer *buffer = &call->buffers[i];
         bool written = buffer->extent != EXTENT_NONE;
         if (buffer->offset > length || buffer->length > length - buffer->offset ||
-            (written && buffer->length > buffer->capacity) || buffer->unit == 0 ||
-            buffer->source >= header->buffer_count) {
+            (written ? buffer->length > buffer->capacity : buffer->capacity != 0) ||
+            buffer->unit == 0 || buffer->source >= header->buffer_count) {
             return MALFORMED;
         }
         call->written_count += written;
