@@ -34,6 +34,12 @@ _PATTERN = re.compile(rb"(?=(\x0f\x01\xef)|(\x0f\xae[\x28-\x2f\x68-\x6f\xa8-\xaf
 # Bytes: what x86-64 maps at least, whatever a segment's alignment says.
 _PAGE = 4096
 
+# How much may be read of a file: so many times its size and 16 KiB. Linkers' files take up to 3,
+# small ones 5; tables that overlap, or lie about their length, could take all day.
+_READ_MAX = 8
+# Bytes: what each read counts besides.
+_READ_COST = 16
+
 # Where the dynamic loader looks last; Debian's multiarch folders are built into its own.
 _DEFAULT_FOLDERS = tuple(
     map(Path, ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64"))
@@ -71,6 +77,28 @@ class _Linking:
     needed: tuple[str, ...]
     rpath: tuple[Path, ...]  # searched for what its dependencies need too
     runpath: tuple[Path, ...]
+
+
+class _Rationed:
+    """A file whose reader is stopped when it has read far more than there is."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._left = _READ_MAX * (size + (1 << 14))
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, length: int = -1) -> bytes:
+        """Read as a file does.
+
+        Raises:
+            EOFError: That is enough.
+        """
+        data = self._file.read(min(length, self._size))
+        self._left -= len(data) + _READ_COST
+        if self._left < 0:
+            raise EOFError("its tables overlap, or are longer than the file")
+        return data
 
 
 def scan(path: Path) -> list[Gadget]:
@@ -179,7 +207,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         _check_kind(path)
         with path.open("rb") as file:
-            yield _elf(file, path)
+            yield _elf(_Rationed(file, os.fstat(file.fileno()).st_size), path)
     except NotScannableError:
         raise
     except OSError as error:
@@ -197,10 +225,10 @@ def _check_kind(path: Path) -> None:
         raise NotScannableError(f"{path}: {kind}")
 
 
-def _elf(file: BinaryIO, path: Path) -> Any:
+def _elf(file: _Rationed, path: Path) -> Any:
     if file.read(4) != b"\x7fELF":
         raise NotScannableError(f"{path}: not an ELF file")
-    elf = ELFFile(file)
+    elf = ELFFile(file)  # type: ignore[arg-type] # all that is used of IO[bytes]
     machine = elf.get_machine_arch()
     if machine == "x86":
         raise NotScannableError(f"{path}: 32-bit code; only x86-64 is scanned")
