@@ -15,6 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from backends import native, registry
 from backends.placement import Pin
 from harness import inputs, workloads
@@ -68,10 +70,31 @@ class CannotMeasureError(Exception):
     """A figure cannot be measured on this machine: why, and what would make it."""
 
 
+class BoundsError(Exception):
+    """The stored bounds cannot be read; the message says why."""
+
+
 def bounds() -> list[Bound]:
-    """Read the stored bounds."""
-    text = resources.files("harness").joinpath("bounds.toml").read_text(encoding="utf-8")
-    return [Bound(name, **entry) for name, entry in tomllib.loads(text).items()]
+    """Read the stored bounds.
+
+    Raises:
+        BoundsError: The file is damaged.
+    """
+    return parse(resources.files("harness").joinpath("bounds.toml").read_bytes())
+
+
+def parse(content: bytes) -> list[Bound]:
+    """Read bounds: TOML, a table a figure.
+
+    Raises:
+        BoundsError: They are none.
+    """
+    try:
+        entries = msgspec.convert(tomllib.loads(content.decode()), dict[str, dict[str, Any]])
+        return [msgspec.convert({**entry, "name": name}, Bound) for name, entry in entries.items()]
+    # ValueError: no TOML, no UTF-8, or a field that is none of a bound's.
+    except (ValueError, RecursionError) as error:
+        raise BoundsError(f"bounds.toml is damaged ({error}). Install isobench again") from error
 
 
 def measure(bound: Bound) -> Outcome:

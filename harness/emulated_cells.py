@@ -60,9 +60,17 @@ def measure(
         except msgspec.DecodeError:
             return  # something that a library printed
         cell = left.pop(count.cell, None)
-        if cell is not None:
-            failed = count.error or None
-            done(cell, None if failed else _benchmark(cell, count), failed)
+        if cell is None:
+            return
+        failed = count.error or None
+        benchmark = None
+        if failed is None:
+            try:
+                benchmark = _benchmark(cell, count)
+            # Foreign code in the machine writes to the same pipe, and may write what it likes.
+            except (ValueError, TypeError, UnicodeError) as error:
+                failed = f"the machine gave a malformed result: {error}"
+        done(cell, benchmark, failed)
 
     problem = ""
     said = io.BytesIO()

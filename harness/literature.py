@@ -10,12 +10,14 @@ A quoted backend's name ends in `(quoted)`; none is the baseline, so no ratio is
 from __future__ import annotations
 
 import functools
+import io
 from importlib import resources
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from harness import comparison
+from harness.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -38,6 +40,18 @@ _NAMES = {
     "sandcrust-oneshot": "Sandcrust, fork a call",
     "pkru-safe": "PKRU-Safe",
 }
+_COLUMNS = {
+    "workload": "str",
+    "content": "str",
+    "size": "int64",
+    "system": "str",
+    "codec": "str",
+    "value": "float64",
+    "unit": "str",
+    "source": "str",
+}
+_VALUE_MAX = 1e15
+_RATIO = "ratio to none"
 _NOT_OURS = float("nan")
 
 
@@ -48,10 +62,34 @@ def figures() -> pd.DataFrame:
     Returns:
         A row a figure: workload, content, size (bytes), system, codec, value, unit, source. Text
         that does not apply is empty.
+
+    Raises:
+        StorageError: The file is damaged.
     """
-    path = resources.files("harness").joinpath("literature.csv")
-    with path.open(encoding="utf-8") as file:
-        return pd.read_csv(file, keep_default_na=False)
+    return parse(resources.files("harness").joinpath("literature.csv").read_bytes())
+
+
+def parse(content: bytes) -> pd.DataFrame:
+    """Read quoted figures from CSV, as `figures` returns them.
+
+    Raises:
+        StorageError: They are none.
+    """
+    try:
+        rows = pd.read_csv(
+            io.BytesIO(content), keep_default_na=False, dtype=_COLUMNS, on_bad_lines="error"
+        )
+        if list(rows) != list(_COLUMNS):
+            raise ValueError(f"its columns are {', '.join(map(str, rows))}")  # noqa: TRY301 - told below
+        unknown = set(rows["system"]) - set(_NAMES)
+        if unknown or not rows["value"].between(0, _VALUE_MAX, inclusive="right").all():
+            raise ValueError(f"a value or a system is none: {unknown or 'a value'}")  # noqa: TRY301
+        if _RATIO not in set(rows["unit"]):
+            raise ValueError(f"no figure has the unit {_RATIO!r}")  # noqa: TRY301
+    except (ValueError, OverflowError) as error:
+        what = f"literature.csv is damaged ({error}). Install isobench again"
+        raise StorageError(what) from error
+    return rows
 
 
 def value(
@@ -98,7 +136,7 @@ def pkru_safe(table: pd.DataFrame) -> pd.DataFrame:
         & (table["level"] == "native")
     ]
     rows = figures()
-    figure = rows[rows["unit"] == "ratio to none"].iloc[0].to_dict()
+    figure = rows[rows["unit"] == _RATIO].iloc[0].to_dict()
     if base.empty:
         return _tidy([])
     factor = float(figure["value"])

@@ -24,13 +24,16 @@ Reasonable Time", ISMM 2013). With values from one process they are all there is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from backends.contract import Kind
 from harness import storage, wrpkru
+from harness.plan import Level, Provenance
 from harness.run import load_benchmarks
 
 if TYPE_CHECKING:
@@ -63,8 +66,33 @@ COLUMNS = {
 }
 
 _NS = 1e9  # nanoseconds in pyperf's unit
+_VALUE_MAX = 1e15  # seconds or instructions; sums and squares of more would overflow
 _CONFIDENCE = 0.95
 _RESAMPLES = 9999
+_RESAMPLED_MAX = 10_000_000  # values at a time, of 8 bytes; only runs of more than 1000 processes
+
+_INT64_MAX = (1 << 63) - 1  # what a column of the table holds
+
+
+# Printable ASCII: what Parquet, LaTeX and terminals take.
+_Name = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]*\Z", max_length=200)]
+
+
+class _Metadata(msgspec.Struct):
+    """What a benchmark says of itself; what is not here, the table leaves out."""
+
+    backend: _Name
+    mechanism: _Name
+    workload: _Name
+    level: Level
+    codec: _Name = ""
+    kind: Kind = "wall"
+    content: _Name = ""
+    size: Annotated[int, msgspec.Meta(ge=0, le=_INT64_MAX)] = 0
+    operations: Annotated[int, msgspec.Meta(ge=1, le=_INT64_MAX)] = 1
+    provenance: Provenance = "measured"
+    wrpkru_per_call: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    clock_hz: Annotated[float, msgspec.Meta(ge=1e6)] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,30 +161,27 @@ def write_table(run: Run, folder: Path) -> list[Path]:
 
 
 def _row(folder: Path, benchmark: Any) -> dict[str, object]:
-    metadata = benchmark.get_metadata()
-    missing = [key for key in ("backend", "mechanism", "workload", "level") if key not in metadata]
-    if missing:
-        raise storage.StorageError(
-            f"{folder / storage.BENCHMARKS_FILE} holds {benchmark.get_name()!r}, which is not a "
-            f"benchmark of this project: it does not say its {', '.join(missing)}"
-        )
-    counted = metadata.get("provenance") == "emulated"
+    try:
+        metadata = msgspec.convert(benchmark.get_metadata(), _Metadata)
+        added = _model(metadata)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise _not_ours(folder, benchmark, f"its metadata: {error}") from error
+    counted = metadata.provenance == "emulated"
     scale = 1.0 if counted else _NS
-    by_process = [np.array(values) * scale for values in _values(benchmark) if values]
+    by_process = [np.array(values, dtype=float) * scale for values in _values(folder, benchmark)]
     values = np.concatenate(by_process)
     low, high = _interval(by_process)
-    added = _model(metadata)
     return {
-        "backend": metadata["backend"],
-        "mechanism": metadata["mechanism"],
-        "codec": metadata.get("codec", ""),
-        "kind": metadata.get("kind", "wall"),
-        "workload": metadata["workload"],
-        "content": metadata.get("content", ""),
-        "size": metadata.get("size", 0),
-        "operations": metadata.get("operations", 1),
-        "level": metadata["level"],
-        "provenance": metadata.get("provenance", "measured"),
+        "backend": metadata.backend,
+        "mechanism": metadata.mechanism,
+        "codec": metadata.codec,
+        "kind": metadata.kind,
+        "workload": metadata.workload,
+        "content": metadata.content,
+        "size": metadata.size,
+        "operations": metadata.operations,
+        "level": metadata.level,
+        "provenance": metadata.provenance,
         "unit": "instructions" if counted else "ns",
         "n": len(values),
         "processes": len(by_process),
@@ -168,6 +193,13 @@ def _row(folder: Path, benchmark: Any) -> dict[str, object]:
     }
 
 
+def _not_ours(folder: Path, benchmark: Any, why: str) -> storage.StorageError:
+    return storage.StorageError(
+        f"{folder / storage.BENCHMARKS_FILE} holds {benchmark.get_name()!r}, which is not a "
+        f"benchmark of this project: {why}"
+    )
+
+
 class _Added(NamedTuple):
     """Nanoseconds that a model adds to a measured call: none to others."""
 
@@ -176,10 +208,17 @@ class _Added(NamedTuple):
     high: float = 0.0
 
 
-def _model(metadata: dict[str, Any]) -> _Added:
-    if metadata.get("provenance") != "modelled":
+def _model(metadata: _Metadata) -> _Added:
+    """Return what is added to a cell.
+
+    Raises:
+        ValidationError: It does not say what the model needs.
+    """
+    if metadata.provenance != "modelled":
         return _Added()
-    times, hz = metadata["wrpkru_per_call"], metadata["clock_hz"]
+    if metadata.clock_hz is None:
+        raise msgspec.ValidationError("a modelled cell without `clock_hz`")
+    times, hz = metadata.wrpkru_per_call, metadata.clock_hz
     cycles = (wrpkru.CYCLES_TYPICAL, wrpkru.CYCLES_LOW, wrpkru.CYCLES_HIGH)
     return _Added(*(wrpkru.nanoseconds(times * number, hz) for number in cycles))
 
@@ -189,9 +228,19 @@ def _or_mean(limit: float, values: np.ndarray[Any, Any], added: _Added) -> float
     return float(np.mean(values)) if np.isnan(limit) and added.high else limit
 
 
-def _values(benchmark: Any) -> list[tuple[float, ...]]:
-    """List the values of each process, in pyperf's unit."""
-    return [process.values for process in benchmark.get_runs()]  # noqa: PD011 - not pandas'
+def _values(folder: Path, benchmark: Any) -> list[tuple[float, ...]]:
+    """List the values of each process that has any, in pyperf's unit.
+
+    Raises:
+        StorageError: There are none, or one is no time or count: infinite, or not a number.
+    """
+    found = [run.values for run in benchmark.get_runs() if run.values]  # noqa: PD011 - not pandas'
+    if not found:
+        raise _not_ours(folder, benchmark, "it has no values")
+    for value in (value for values in found for value in values):
+        if not 0 < value <= _VALUE_MAX:  # false for NaN, too
+            raise _not_ours(folder, benchmark, f"one of its values is {str(value)[:20]}")
+    return found
 
 
 def _interval(by_process: list[np.ndarray[Any, Any]]) -> tuple[float, float]:
@@ -205,6 +254,7 @@ def _interval(by_process: list[np.ndarray[Any, Any]]) -> tuple[float, float]:
         (sample,),
         np.mean,
         n_resamples=_RESAMPLES,
+        batch=max(1, min(_RESAMPLES, _RESAMPLED_MAX // len(sample))),
         confidence_level=_CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(0),  # the same file gives the same table

@@ -16,6 +16,7 @@ import msgspec
 import pyperf
 
 from harness import emulated_cells, host, inputs, storage
+from harness.plan import PlanError
 from harness.storage import Failure, RunRecord
 from harness.worker import FAILED
 
@@ -108,10 +109,14 @@ def run(folder: Path, progress: Progress) -> RunRecord:
         _require_same_host(folder, record)
         benchmarks = {bench.get_name(): bench for bench in load_benchmarks(folder)}
         missing = [cell for cell in record.plan.cells if cell.name not in benchmarks]
+        try:
+            seconds = {cell.name: record.plan.seconds(cell) for cell in missing}
+        except PlanError as error:
+            file = folder / storage.RUN_FILE
+            raise storage.StorageError(f"{file} is damaged: {error}") from error
         record.failures = []
         record.finished = ""
         storage.write_record(folder, record)
-        seconds = {cell.name: record.plan.seconds(cell) for cell in missing}
         progress.begin(missing, list(seconds.values()))
 
         def ends(cell: Cell, benchmark: Any | None, error: str | None) -> None:

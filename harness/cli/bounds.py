@@ -36,7 +36,10 @@ def command(names: tuple[str, ...], *, counts: bool, as_json: bool) -> None:
     """
     from harness import bounds
 
-    known = bounds.bounds()
+    try:
+        known = bounds.bounds()
+    except bounds.BoundsError as error:
+        bad_input(error)
     kinds = {bound.name: bound.kind for bound in known}
     for name in names:
         if name not in kinds:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyperf
@@ -146,6 +147,35 @@ def test_lines_that_are_no_counts_are_passed_over() -> None:
     for part in (b"abc", b"\nd", b"ef\n", b"", b"rest"):
         lines.write(part)
     assert seen == [b"abc", b"def"]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"values": []},
+        {"values": [-1.0]},
+        {"values": [0.0]},
+        {"values": [1.5], "metadata": {"loops": "many"}},
+    ],
+)
+def test_a_result_that_foreign_code_forged_fails_its_cell_and_not_the_run(
+    forged: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell(backend="none", workload="switch", provenance="emulated")
+
+    def forging_machine(*arguments: object, stdout: Any, **options: object) -> int:
+        stdout.write(b"[" * 100_000 + b"\n\xff\n" + json.dumps({"cell": 7}).encode() + b"\n")
+        stdout.write(json.dumps({"cell": cell.name, **forged}).encode() + b"\n")
+        return 0
+
+    monkeypatch.setattr(emulated, "kernel", lambda series: None)
+    monkeypatch.setattr(emulated, "run", forging_machine)
+    ended: list[tuple[Any, str | None]] = []
+    emulated_cells.measure([cell], 1.0, lambda _, *outcome: ended.append(outcome))
+    [(benchmark, error)] = ended
+    assert benchmark is None
+    assert error is not None
+    assert "malformed result" in error
 
 
 def test_only_some_backends_can_be_emulated() -> None:
