@@ -8,6 +8,8 @@ PRESET ?= quick
 PYPERF ?=
 PYTEST ?=
 RUN ?=
+TARGET ?=
+SECONDS ?=
 
 bin := .venv/bin
 
@@ -60,8 +62,8 @@ test: .make/installed ## run the tests: PYTEST="-k name" for pytest's options
 	@$(bin)/python -m pytest $(PYTEST)
 
 .PHONY: fuzz
-fuzz: ## fuzz the codecs with libFuzzer, about 10 minutes; needs clang (tests/fuzz/README.md)
-	@$(MAKE) -C tests/fuzz
+fuzz: .make/fuzzers ## fuzz what reads foreign bytes: TARGET=exchange SECONDS=60 (tests/fuzz/README.md)
+	@$(MAKE) -C tests/fuzz $(if $(TARGET),TARGET="$(TARGET)") $(if $(SECONDS),SECONDS=$(SECONDS))
 
 .PHONY: lint
 lint: .make/linters ## check style, types and formatting; changes nothing
@@ -109,6 +111,11 @@ $(bin)/python: | $(prerequisites)
 	@mkdir -p .make
 	@echo "Building and installing into .venv"
 	@$(call pip,-e '.[test]',.make/install.log)
+	@touch $@
+
+.make/fuzzers: pyproject.toml .make/installed
+	@$(bin)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")' > .make/fuzzers.txt
+	@$(call pip,-r .make/fuzzers.txt,.make/fuzzers.log)
 	@touch $@
 
 # The extra's packages by themselves: installing `.[lint]` would build the extension again.

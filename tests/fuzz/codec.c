@@ -10,24 +10,14 @@
  * What decodes must be a valid value, every byte of it readable, and survive encoding: byte for
  * byte where a value has one encoded form, and by way of the other codec.
  *
- * libFuzzer calls this (README.md), and so does tests/native/codec_corpus.c.
+ * libFuzzer calls this (README.md), and so does tests/native/fuzz_corpus.c.
  */
+#include "require.h"
+
 #include "../../native/codec/codec.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* A broken promise ends the process, for the fuzzer to keep the input. */
-#define REQUIRE(condition) ((condition) ? (void)0 : broken(__LINE__, #condition))
-
-static void broken(int line, const char *condition)
-{
-    fprintf(stderr, "tests/fuzz/codec.c:%d: not so: %s\n", line, condition);
-    abort();
-}
 
 static void *allocate_or_abort(size_t size)
 {

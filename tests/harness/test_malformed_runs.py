@@ -62,7 +62,9 @@ def test_metadata_that_no_run_writes_is_an_error_that_says_which(what: str, tmp_
     assert "holds 'switch/m'" in str(raised.value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e200, 10**400])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 1e200, 10**400], ids=["NaN", "infinite", "huge", "long"]
+)
 def test_a_value_that_is_no_time_is_an_error(tmp_path: Path, value: float) -> None:
     write(tmp_path, lambda benchmark: benchmark["runs"][0]["values"].append(value))
     with pytest.raises(storage.StorageError, match=r"one of its values is|values must be"):
