@@ -9,8 +9,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef P_PIDFD
@@ -29,8 +31,8 @@ enum { BURIAL_NS = 200000000 };
 static pthread_mutex_t children_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct child *children;
 static __thread bool forking_child; /* this thread holds the lock and forks a sandbox */
-static pthread_once_t fork_handlers = PTHREAD_ONCE_INIT;
-static int fork_handlers_errno;
+enum { FORK_HANDLERS_KNOWN = -1 };
+static atomic_int fork_handlers; /* 0: unknown; known; or the process that is registering them */
 
 static void close_fd(int *fd)
 {
@@ -97,12 +99,26 @@ static void after_fork_in_child(void)
         let_go(child);
     }
     forking_child = false;
+    atomic_store(&fork_handlers, FORK_HANDLERS_KNOWN); /* or this would not run */
     pthread_mutex_unlock(&children_lock); /* held by the thread that forked, which is this one */
 }
 
-static void register_fork_handlers(void)
+/* Once, but for want of memory: then the next one asks again, which pthread_once() would not.
+ * Returns an errno. */
+static int register_fork_handlers(void)
 {
-    fork_handlers_errno = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    int state;
+    while ((state = atomic_load(&fork_handlers)) != FORK_HANDLERS_KNOWN) {
+        pid_t self = getpid();
+        /* That of another process is left over from before a fork(): its thread is not here. */
+        if (state != self && atomic_compare_exchange_strong(&fork_handlers, &state, self)) {
+            int error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+            atomic_store(&fork_handlers, error == 0 ? FORK_HANDLERS_KNOWN : 0);
+            return error;
+        }
+        sched_yield();
+    }
+    return 0;
 }
 
 /* ---- starting ---- */
@@ -245,9 +261,9 @@ static enum iso_status await_setup(struct child *child, struct iso_fault *fault)
 enum iso_status spawn_child(struct child *child, const struct child_life *life,
                             struct iso_fault *fault)
 {
-    pthread_once(&fork_handlers, register_fork_handlers);
-    if (fork_handlers_errno != 0) {
-        return refused(fault, "pthread_atfork", fork_handlers_errno);
+    int unknown = register_fork_handlers();
+    if (unknown != 0) {
+        return refused(fault, "pthread_atfork", unknown);
     }
     int request[2] = {-1, -1};
     int reply[2] = {-1, -1};
@@ -344,7 +360,11 @@ static bool dies_soon(const struct child *child)
     struct timespec moment = {.tv_nsec = BURIAL_NS};
     sigset_t all;
     sigfillset(&all);
-    return ppoll(&death, 1, &moment, &all) > 0;
+    int deaths = ppoll(&death, 1, &moment, &all);
+    if (deaths < 0) { /* EINVAL: the program may open no descriptor, by RLIMIT_NOFILE */
+        nanosleep(&moment, NULL);
+    }
+    return deaths > 0;
 }
 
 void bury_child(struct child *child, struct iso_fault *fault)
