@@ -304,7 +304,11 @@ static bool choose_deadline_signal(struct iso_fault *fault)
         struct sigaction action;
         if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
             deadline_number = number;
-            return take(number, &action) || refused(fault, "sigaction");
+            if (take(number, &action)) {
+                return true;
+            }
+            deadline_number = 0;
+            return refused(fault, "sigaction");
         }
     }
     errno = EBUSY;

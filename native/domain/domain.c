@@ -225,21 +225,30 @@ static bool fill(struct domain *domain, const char *const *libraries, size_t cou
 
 static void empty(struct domain *domain)
 {
-    bool gone = true;
     domain_unbind(domain);
-    if (domain->libraries != NULL) {
-        gone = libraries_give_back(domain->libraries);
+    if (domain->libraries != NULL && libraries_give_back(domain->libraries)) {
+        domain->libraries = NULL;
     }
     tracked_close(&domain->tls);
-    if (domain->region.base != NULL) {
-        gone = region_close(&domain->region) && gone;
-    }
+    bool gone =
+        (domain->region.base == NULL || region_close(&domain->region)) && domain->libraries == NULL;
     /* After its last page is gone, so that whoever gets the key next has no memory from us; if one
-     * has stayed, nobody gets it. */
+     * has stayed, nobody gets it, and domain_open() tries again. */
     if (gone) {
         keys_return(domain->region.key);
     }
-    domain->in_use = false;
+    domain->in_use = !gone;
+    domain->closed = true;
+}
+
+/* The lock is held. */
+static void empty_closed(void)
+{
+    for (unsigned i = 0; i < GATE_COUNT; i++) {
+        if (domains[i].in_use && domains[i].closed) {
+            empty(&domains[i]);
+        }
+    }
 }
 
 struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
@@ -248,6 +257,7 @@ struct domain *domain_open(const char *const *libraries, size_t count, bool allo
     domains_acquire();
     struct domain *domain = NULL;
     if (domains_prepare(model, fault)) {
+        empty_closed();
         domain = claim(fault);
     }
     if (domain != NULL) {

@@ -55,6 +55,7 @@ struct domain {
     unsigned number;         /* of its gate, and modulo GATE_COUNT of its slot */
     bool allow_syscalls;
     bool in_use;
+    bool closed; /* and if in use, yet: not all of its memory could be given back */
     bool
         abandoned; /* a call has left by siglongjmp() or with its thread: discard before the next */
 };

@@ -204,8 +204,8 @@ gate_signal_end:
     .size gate_signal_entry, . - gate_signal_entry
 
 /* Where there are no rights. A domain that jumps here keeps its own, and goes no further. */
-    .globl gate_signal_entry_model
-    .hidden gate_signal_entry_model
+    .globl gate_signal_entry_model, gate_signal_model_end
+    .hidden gate_signal_entry_model, gate_signal_model_end
     .type gate_signal_entry_model, @function
 gate_signal_entry_model:
     mov %rsp, %rax
@@ -219,6 +219,7 @@ gate_signal_entry_model:
     mov %edi, %r10d
     xor %ecx, %ecx
     jmp 4b
+gate_signal_model_end:
     .size gate_signal_entry_model, . - gate_signal_entry_model
 
 /* ---- a thread's rights, outside of domains ----

@@ -153,6 +153,7 @@ extern const char gate_set_rights_end[];
 /* What the kernel calls for a signal; it calls domain_signal. */
 void gate_signal_entry(int number, void *info, void *context);
 void gate_signal_entry_model(int number, void *info, void *context);
+extern const char gate_signal_model_end[];
 extern const char gate_signal_taken[]; /* within it: the thread's flags are cleared */
 extern const char gate_signal_end[];
 

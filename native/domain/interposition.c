@@ -223,9 +223,11 @@ bool interposition_adopt(struct iso_fault *fault)
     struct adoption adoption = {.done = true};
     Dl_info self;
     /* Not from within dl_iterate_phdr(), whose lock comes after the one of these. */
-    if (dladdr((const void *)REPLACED, &self) != 0) {
-        adoption.own = (ElfW(Addr))self.dli_fbase;
+    if (dladdr((const void *)REPLACED, &self) == 0) {
+        *fault = (struct iso_fault){.exit_code = -1, .system_errno = ENOENT, .what = "dladdr"};
+        return false;
     }
+    adoption.own = (ElfW(Addr))self.dli_fbase;
     for (size_t i = 0; i < REPLACED_COUNT; i++) {
         adoption.originals[i] = dlsym(RTLD_DEFAULT, REPLACED[i].name);
     }

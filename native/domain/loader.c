@@ -241,6 +241,7 @@ static char *identify(const char *const *paths, size_t count)
     char *key = NULL;
     size_t length = 0;
     FILE *stream = open_memstream(&key, &length);
+    bool told = true;
     if (stream == NULL) {
         return NULL;
     }
@@ -249,11 +250,12 @@ static char *identify(const char *const *paths, size_t count)
         if (strchr(paths[i], '/') != NULL && stat(paths[i], &status) != 0) {
             status.st_ino = 0; /* dlmopen will say what is wrong with it */
         }
-        fprintf(stream, "%s:%lu:%lu:%ld.%ld\n", paths[i], (unsigned long)status.st_dev,
-                (unsigned long)status.st_ino, (long)status.st_mtim.tv_sec,
-                (long)status.st_mtim.tv_nsec);
+        told = fprintf(stream, "%s:%lu:%lu:%ld.%ld\n", paths[i], (unsigned long)status.st_dev,
+                       (unsigned long)status.st_ino, (long)status.st_mtim.tv_sec,
+                       (long)status.st_mtim.tv_nsec) > 0 &&
+               told;
     }
-    if (fclose(stream) != 0) {
+    if (fclose(stream) != 0 || !told) {
         free(key);
         return NULL;
     }
@@ -270,9 +272,15 @@ static struct libraries *find_unused(const char *key)
     return NULL;
 }
 
-/* A namespace with a C library and nothing else in it. */
+/* A namespace with a C library and nothing else in it: one that libraries could not be loaded into,
+ * or a new one. */
 static struct libraries *open_namespace(struct iso_fault *fault)
 {
+    for (struct libraries **link = &unused; *link != NULL; link = &(*link)->next) {
+        if ((*link)->key == NULL) {
+            return take(link);
+        }
+    }
     if (unused_count >= UNUSED_MAX) {
         return reuse_oldest();
     }
@@ -284,6 +292,9 @@ static struct libraries *open_namespace(struct iso_fault *fault)
     if (base != NULL && dlinfo(base, RTLD_DI_LMID, &libraries->namespace) == 0) {
         libraries->base = base;
         return libraries;
+    }
+    if (base != NULL) {
+        dlclose(base);
     }
     free(libraries);
     failed(fault, EAGAIN,
@@ -365,7 +376,7 @@ static bool restore(struct libraries *libraries)
 bool libraries_give_back(struct libraries *libraries)
 {
     if (!restore(libraries)) {
-        return false; /* they stay loaded, and nobody uses them again */
+        return false;
     }
     put_away(libraries);
     return true;

@@ -55,7 +55,7 @@ void *libraries_symbol(const struct libraries *libraries, size_t index, const ch
 bool libraries_protect(struct libraries *libraries, int key);
 
 /* Takes them out of their domain, restored, for the next one. False with errno: some of their data
- * have stayed under their key. */
+ * have stayed under their key; call it again. */
 bool libraries_give_back(struct libraries *libraries);
 
 /* As they were when loaded, so that their destructors can run outside: before exit. */

@@ -61,10 +61,10 @@ static __attribute__((cold)) enum iso_status discard(struct iso_sandbox *sandbox
         domain_unbind(sandbox->domain); /* so that the next call looks */
     }
     if (!domain_discard(sandbox->domain, sandbox->views.count != 0)) {
-        sandbox->dead = true;
+        *fault = (struct iso_fault){
+            .exit_code = -1, .system_errno = errno, .what = "discarding a domain's memory"};
+        sandbox->domain->abandoned = true; /* the next call tries again */
         domain_unbind(sandbox->domain);
-        fault->system_errno = errno;
-        fault->what = "discarding a domain's memory";
         return ISO_SYSTEM_ERROR;
     }
     sandbox->discards = sandbox->domain->discards;
@@ -79,7 +79,8 @@ not_returned(struct iso_sandbox *sandbox, int64_t result, struct iso_reply *repl
         return ISO_FOREIGN_ERROR;
     }
     reply->fault = sandbox->domain->thread->fault;
-    return discard(sandbox, &reply->fault);
+    enum iso_status status = discard(sandbox, &reply->fault);
+    return reply->fault.violation == ISO_VIOLATION_NONE ? ISO_SYSTEM_ERROR : status;
 }
 
 static __attribute__((cold, noinline)) enum iso_status

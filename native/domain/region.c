@@ -135,6 +135,9 @@ bool region_close(struct region *region)
 {
     void *fresh = mmap(region->base, SLOT_SIZE, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (fresh == MAP_FAILED) {
+        return false;
+    }
     region->base = NULL;
-    return fresh != MAP_FAILED;
+    return true;
 }

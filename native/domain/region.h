@@ -69,7 +69,7 @@ uint8_t *region_arguments(struct region *region, size_t size);
  * False with errno. */
 bool region_discard(struct region *region, bool readable);
 
-/* Gives the slot's memory back. */
+/* Gives the slot's memory back. False with errno: it is still there. */
 bool region_close(struct region *region);
 
 static inline bool region_has(const struct region *region, uintptr_t address)

@@ -35,7 +35,7 @@ static _Noreturn void probe(uint8_t *stack, volatile uint8_t *target)
         write_pkru(pkru_with(UINT32_MAX, 0, KEY_READ));
         *target = 1;
     }
-    _exit(1);
+    _exit(1); /* refused, or no fault came: nothing is known */
 }
 
 /*
@@ -60,7 +60,11 @@ static bool frames_need_a_key(uint8_t *stack, bool *need, struct iso_fault *faul
     if (ended < 0) {
         return refused(fault, "waitpid");
     }
-    *need = !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    *need = WIFSIGNALED(status);
+    if (!*need && WEXITSTATUS(status) != 0) {
+        errno = EPERM;
+        return refused(fault, "probing how this kernel delivers signals to domains");
+    }
     return true;
 }
 

@@ -98,6 +98,7 @@ static _Noreturn void rewind_call(struct thread *thread, struct domain *domain,
                                   const ucontext_t *context, int number)
 {
     uint64_t caller = domain->gate->caller_rsp;
+    bool refused = false;
     if (is_called_from_handler(domain)) {
         /* Its stack is in one half, this one in the other, and the latter is to be installed: both
          * at once, or a signal in between would find neither. */
@@ -106,11 +107,13 @@ static _Noreturn void rewind_call(struct thread *thread, struct domain *domain,
     /* The kernel has masked what the program's action says, or all. */
     if (signal_stack_key > 0 || !(is_fault_signal(number) || number == deadline_signal())) {
         sigset_t mask = mask_to_restore(context);
-        sigprocmask(SIG_SETMASK, &mask, NULL);
+        refused = sigprocmask(SIG_SETMASK, &mask, NULL) != 0;
     }
-    /* The kernel took the signal stack away when it switched to it. If this fails, so will the
-     * next rewind; there is nobody to tell who could do better. */
-    signal_stack_arm(thread, (uintptr_t)__builtin_frame_address(0));
+    /* The kernel took the signal stack away when it switched to it. */
+    refused = !signal_stack_arm(thread, (uintptr_t)__builtin_frame_address(0)) || refused;
+    if (refused) { /* sigreturn does both, for more instructions */
+        leave(thread, domain, context, gate_code_rewind, caller);
+    }
     gate_rewind(gate_code(domain->number, gate_code_rewind), caller);
 }
 
@@ -183,14 +186,24 @@ static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_
     uint64_t instruction = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
     unsigned gate = domain->number;
     if (is_fault_signal(number) && is_own(domain, info)) {
-        if (serve(domain, number, info)) {
+        int error = errno;
+        errno = 0;
+        bool served = serve(domain, number, info);
+        int refusal = errno;
+        errno = error; /* the caller's, which finds it after the call as it was before */
+        if (served) {
             go_on(thread, domain, context, fs, gs);
         }
         if (domain->audit != NULL && audit_signal(domain, number, info, context)) {
             thread->plain_flag = 1; /* such a domain may make system calls, and sigreturn is one */
             return;
         }
-        violation_describe(&thread->fault, domain, number, info, context);
+        if (refusal != 0) { /* no fault of the domain's */
+            thread->fault = (struct iso_fault){
+                .exit_code = -1, .system_errno = refusal, .what = "memory for a domain"};
+        } else {
+            violation_describe(&thread->fault, domain, number, info, context);
+        }
         rewind_call(thread, domain, context, number);
     }
     if (number != deadline_signal()) {
@@ -275,8 +288,11 @@ static void outside(struct thread *thread, int number, siginfo_t *info, ucontext
  */
 static bool interrupted_an_entry(int number, const siginfo_t *info, const ucontext_t *context)
 {
-    return lies_between((uint64_t)context->uc_mcontext.gregs[REG_RIP],
-                        (const char *)(uintptr_t)gate_signal_entry, gate_signal_taken) &&
+    uint64_t instruction = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+    return (lies_between(instruction, (const char *)(uintptr_t)gate_signal_entry,
+                         gate_signal_taken) ||
+            lies_between(instruction, (const char *)(uintptr_t)gate_signal_entry_model,
+                         gate_signal_model_end)) &&
            signal_stack_key == 0 && (context->uc_stack.ss_flags & SS_DISABLE) != 0 &&
            !(is_fault_signal(number) && info->si_code > 0);
 }
@@ -285,17 +301,24 @@ static bool interrupted_an_entry(int number, const siginfo_t *info, const uconte
 static void begin_entry_again(ucontext_t *context)
 {
     greg_t *gregs = context->uc_mcontext.gregs;
-    gregs[REG_RIP] = (greg_t)(uintptr_t)gate_signal_entry;
+    gregs[REG_RIP] =
+        (greg_t)(uintptr_t)(keys_modelled ? gate_signal_entry_model : gate_signal_entry);
     gregs[REG_RDX] = gregs[REG_RSP] + 8; /* the other arguments are where they were */
 }
 
 /* Whether a signal interrupted a domain or its gate, and not another signal's handler. */
 static bool interrupted_domain(const struct domain *domain, const ucontext_t *context)
 {
-    return domain != NULL && (frame_pkru(context) == domain->gate->pkru ||
-                              lies_between((uint64_t)context->uc_mcontext.gregs[REG_RIP],
-                                           gate_code(domain->number, gate_code_begin),
-                                           gate_code(domain->number, gate_code_end)));
+    if (domain == NULL) {
+        return false;
+    }
+    const greg_t *gregs = context->uc_mcontext.gregs;
+    /* In a model all have the same rights, and are told by their stacks. */
+    bool is_domains = keys_modelled ? region_has(&domain->region, (uintptr_t)gregs[REG_RSP])
+                                    : frame_pkru(context) == domain->gate->pkru;
+    return is_domains ||
+           lies_between((uint64_t)gregs[REG_RIP], gate_code(domain->number, gate_code_begin),
+                        gate_code(domain->number, gate_code_end));
 }
 
 /* A function of its own: where errno lies must not be looked up before FS base is right. */

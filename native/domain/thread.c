@@ -207,15 +207,16 @@ static void detach(void *argument)
     struct thread *thread = argument;
     domains_forget_thread(thread);
     thread_self = &thread_nobody;
-    if (thread->dispatch_armed) {
-        prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0);
-    }
+    bool is_free = !thread->dispatch_armed ||
+                   prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0) == 0;
     if (thread->has_timer) {
         timer_delete(thread->timer);
     }
     stack_t before = thread->user_stack;
-    syscall(SYS_sigaltstack, &before, NULL);
-    give_slot_back(thread_stack(thread));
+    is_free = syscall(SYS_sigaltstack, &before, NULL) == 0 && is_free;
+    if (is_free) {
+        give_slot_back(thread_stack(thread));
+    } /* else the kernel needs it until the thread has ended, and nobody gets it */
 }
 
 static bool arm_dispatch(struct thread *thread)
@@ -294,7 +295,10 @@ void thread_resume_deadline(struct thread *thread)
     if (thread->deadline_ns != 0) {
         uint64_t now = now_ns();
         thread->deadline_held = false;
-        set_timer(thread, now < thread->deadline_ns ? thread->deadline_ns - now : 1);
+        if (!set_timer(thread, now < thread->deadline_ns ? thread->deadline_ns - now : 1)) {
+            timer_delete(thread->timer); /* without it, the handler ends the call */
+            thread->has_timer = false;
+        }
     }
 }
 
@@ -323,9 +327,15 @@ void threads_after_fork(void)
     if (thread != &thread_nobody) {
         thread->tid = (int)syscall(SYS_gettid);
         thread->has_timer = false;
-        /* It may be in the middle of a call, if a signal's handler forks. */
         if (thread->dispatch_armed && !arm_dispatch(thread)) {
-            __builtin_trap(); /* what worked in the parent: better no process than no wall */
+            /* What worked in the parent. The next call tries again; a signal's handler may have
+             * interrupted one to fork: better no process than no wall. */
+            if (thread_of_stack((uintptr_t)__builtin_frame_address(0)) != NULL) {
+                __builtin_trap();
+            }
+            if (thread->domain != NULL) {
+                domain_unbind(thread->domain);
+            }
         }
         if (thread->deadline_ns != 0) {
             create_timer(thread); /* if it cannot, the handler ends the call */

@@ -53,6 +53,17 @@ static size_t round_up(size_t value, size_t to)
     return (value + to - 1) / to * to;
 }
 
+/* The number of an object's block; 0: it has none. */
+static bool find_module(struct link_map *object, size_t *module)
+{
+    *module = 0;
+    if (dlinfo(object, RTLD_DI_TLS_MODID, module) != 0) {
+        errno = ENOEXEC;
+        return false;
+    }
+    return true;
+}
+
 static size_t tls_memory_size(struct link_map *object, size_t *alignment)
 {
     struct headers headers;
@@ -79,8 +90,11 @@ bool tls_copy(const struct libraries *libraries, uint8_t *memory, size_t size, u
     }
     /* This thread's blocks of the new libraries come to be when asked for. */
     for (size_t i = 0; i < libraries->object_count; i++) {
-        size_t module = 0;
-        if (dlinfo(libraries->objects[i], RTLD_DI_TLS_MODID, &module) == 0 && module != 0) {
+        size_t module;
+        if (!find_module(libraries->objects[i], &module)) {
+            return false;
+        }
+        if (module != 0) {
             __tls_get_addr(&(struct tls_index){module, 0});
         }
     }
@@ -123,9 +137,11 @@ bool tls_copy(const struct libraries *libraries, uint8_t *memory, size_t size, u
     }
     /* Blocks that are elsewhere: copies of the domain's own libraries', the process's stay. */
     for (size_t i = 0; i < libraries->object_count; i++) {
-        size_t module = 0, alignment = 1;
-        if (dlinfo(libraries->objects[i], RTLD_DI_TLS_MODID, &module) != 0 || module == 0 ||
-            module >= entries - 1 || new_dtv[module].block != dtv[module].block) {
+        size_t module, alignment = 1;
+        if (!find_module(libraries->objects[i], &module)) {
+            return false;
+        }
+        if (module == 0 || module >= entries - 1 || new_dtv[module].block != dtv[module].block) {
             continue;
         }
         size_t length = tls_memory_size(libraries->objects[i], &alignment);
