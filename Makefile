@@ -65,6 +65,10 @@ test: .make/installed ## run the tests: PYTEST="-k name" for pytest's options
 fuzz: .make/fuzzers ## fuzz what reads foreign bytes: TARGET=exchange SECONDS=60 (tests/fuzz/README.md)
 	@$(MAKE) -C tests/fuzz $(if $(TARGET),TARGET="$(TARGET)") $(if $(SECONDS),SECONDS=$(SECONDS))
 
+.PHONY: faults
+faults: .make/installed ## make each system call of the walls fail, with each errno; a report
+	@$(bin)/python tests/faults.py
+
 .PHONY: lint
 lint: .make/linters ## check style, types and formatting; changes nothing
 	$(bin)/ruff check

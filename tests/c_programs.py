@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,11 @@ def build(configuration: str) -> Path:
     )
     _succeed(*tool("cmake"), "--build", folder, "--parallel", str(cpus()))
     return folder
+
+
+def names_in(source: Path) -> list[str]:
+    """Name the tests of a C program, by its `TEST(...)` lines."""
+    return re.findall(r"^TEST\((\w+)\)$", source.read_text(), re.MULTILINE)
 
 
 def tool(name: str) -> list[str | Path]:

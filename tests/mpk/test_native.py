@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from c_programs import names_in
 
 PROJECT = Path(__file__).parents[2]
 PROGRAMS = PROJECT / "build" / "tests-native-plain" / "tests"
@@ -15,7 +16,7 @@ NAMES = sorted(
     (source.stem, name)
     for source in (PROJECT / "tests" / "native").glob("*.c")
     if source.stem.startswith(SUBJECTS)
-    for name in re.findall(r"^TEST\((\w+)\)$", source.read_text(), re.MULTILINE)
+    for name in names_in(source)
 )
 SKIPPED = 77
 

@@ -6,6 +6,8 @@
 
 #include <signal.h>
 
+bool has_protection_keys(void);
+
 /* Skips the test where the CPU has no protection keys. */
 void need_protection_keys(void);
 

@@ -54,6 +54,8 @@ struct answer try_open(struct box *box)
         .function_count = box->own != NULL ? FUNCTION_COUNT : own_function,
         .sandbox_cpu = box->pinned ? box->cpu : -1,
         .respawn = !box->stays_dead,
+        .codec = box->codec,
+        .model_keys = box->model,
         .max_output_length = box->max_output_length != 0 ? box->max_output_length : SIZE_MAX,
         .hardened = box->hardened,
         .address_space = box->address_space,

@@ -14,14 +14,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from c_programs import CONFIGURATIONS, build, build_folder, cpus, run, tool
+from c_programs import CONFIGURATIONS, build, build_folder, cpus, names_in, run, tool
 
 HERE = Path(__file__).parent
-NAMES = sorted(
-    f"{source.stem}.{name}"
-    for source in HERE.glob("*.c")
-    for name in re.findall(r"^TEST\((\w+)\)$", source.read_text(), re.MULTILINE)
-)
+NAMES = sorted(f"{source.stem}.{name}" for source in HERE.glob("*.c") for name in names_in(source))
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the build and for all C tests
 
