@@ -4,7 +4,8 @@ x86 code can be entered at any byte, so that every occurrence in executable memo
 or not the compiler meant an instruction there. WRPKRU is 0F 01 EF. XRSTOR is 0F AE /5 with a memory
 operand, and loads PKRU if its mask says so (Intel SDM volumes 2A and 2B). XRSTORS (0F C7 /3) needs
 privilege and is left out. A prefix such as XRSTOR64's REX.W comes before these bytes: the address
-is that of the 0F, which can be jumped to as well.
+is that of the 0F, which can be jumped to as well. APX's REX2 (D5) stands for the 0F too, by the
+highest bit of its second byte; XRSTOR cannot have it. native/domain/gadgets.c looks for the same.
 
 What is scanned is the files. Not seen: what a library loads later (`dlopen`), code made at run
 time, and relocations within code.
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # ModRM of XRSTOR: mod 0 to 2 (memory), reg 5. With mod 3 it is LFENCE.
-_PATTERN = re.compile(rb"(?=(\x0f\x01\xef)|(\x0f\xae[\x28-\x2f\x68-\x6f\xa8-\xaf]))")
+_PATTERN = re.compile(
+    rb"(?=((?:\x0f|\xd5[\x80-\xff])\x01\xef)|(\x0f\xae[\x28-\x2f\x68-\x6f\xa8-\xaf]))"
+)
 
 # Bytes: what x86-64 maps at least, whatever a segment's alignment says.
 _PAGE = 4096

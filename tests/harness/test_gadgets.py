@@ -146,6 +146,14 @@ def test_xrstor_is_what_has_a_memory_operand_and_5_in_reg(tmp_path: Path) -> Non
     assert [gadget.symbol for gadget in found] == [f"f{m}+0x1" for m in memory_operand_and_5]
 
 
+def test_wrpkru_has_a_second_form_with_prefix_rex2(tmp_path: Path) -> None:
+    code = "".join(
+        f"f{second}: .byte 0xd5, {second}, 0x01, 0xef, 0\n" for second in range(256) if second != 15
+    )
+    found = gadgets.scan(build(tmp_path / "librex2.so", f".text\n{code}"))
+    assert [gadget.symbol for gadget in found] == [f"f{s}+0x0" for s in range(0x80, 0x100)]
+
+
 @pytest.mark.parametrize(
     "options",
     [(), ("-Wl,-z,noseparate-code",), ("-Wl,-z,noseparate-code,-z,norelro",)],
