@@ -198,7 +198,7 @@ static bool open_core(struct domain *domain, struct iso_fault *fault)
 }
 
 static bool fill(struct domain *domain, const char *const *libraries, size_t count,
-                 struct iso_fault *fault)
+                 const struct iso_options *options, struct iso_fault *fault)
 {
     int key = keys_take(fault);
     if (key < 0) {
@@ -208,7 +208,7 @@ static bool fill(struct domain *domain, const char *const *libraries, size_t cou
     if (!region_open(&domain->region, domain->number % GATE_COUNT, key)) {
         return refused(fault, "pkey_mprotect");
     }
-    domain->libraries = libraries_load(libraries, count, fault);
+    domain->libraries = libraries_load(libraries, count, options->strict, fault);
     if (domain->libraries == NULL || !open_core(domain, fault)) {
         return false;
     }
@@ -251,18 +251,18 @@ static void empty_closed(void)
     }
 }
 
-struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
-                           bool model, struct iso_fault *fault)
+struct domain *domain_open(const char *const *libraries, size_t count,
+                           const struct iso_options *options, struct iso_fault *fault)
 {
     domains_acquire();
     struct domain *domain = NULL;
-    if (domains_prepare(model, fault)) {
+    if (domains_prepare(options->model_keys, fault)) {
         empty_closed();
         domain = claim(fault);
     }
     if (domain != NULL) {
-        domain->allow_syscalls = allow_syscalls;
-        if (!fill(domain, libraries, count, fault)) {
+        domain->allow_syscalls = options->allow_syscalls;
+        if (!fill(domain, libraries, count, options, fault)) {
             empty(domain);
             domain = NULL;
         }

@@ -13,6 +13,16 @@
  * its own choosing can lift the wall: WRPKRU needs no privilege. (libc holds one such instruction,
  * in pkey_set, and the dynamic loader two XRSTOR.)
  *
+ * A strict domain loads no library that holds one (gadgets.h), and that of its own C library is
+ * made a trap. It cannot make itself code: system calls are refused, its memory is not executable,
+ * and the process's is not its to write. What this does not close: all that is executable in the
+ * process can be jumped to from a domain, and so the pkey_set of the process's own libc, the two
+ * XRSTOR of the dynamic loader, which is one for all namespaces, whatever else the process has
+ * loaded (libpython has been seen to hold one by chance), and the libraries of domains that are not
+ * strict. The runtime's own WRPKRU are each followed by a check. And constructors, destructors and
+ * resolvers of indirect functions (STT_GNU_IFUNC) of foreign libraries run in the process,
+ * unconfined, as in any domain.
+ *
  * Signals. A violation of a call from a signal's handler is contained like any other. What such a
  * call has to keep away from is a call of the same domain that the signal has interrupted: in the
  * domain or in the gate it gets ISO_BUSY; in the few instructions before the gate and behind it,
@@ -62,11 +72,11 @@ struct domain {
 
 /*
  * Opens a domain with these libraries in it. NULL: *fault says why; EAGAIN means that all keys are
- * taken. `model`: without protection keys, to time all but the instruction; such a domain is no
- * wall, and a process that has one gets no others.
+ * taken. Of the options, allow_syscalls, strict and model_keys matter. With the last, a domain is
+ * there to time all but the instruction; it is no wall, and a process that has one gets no others.
  */
-struct domain *domain_open(const char *const *libraries, size_t count, bool allow_syscalls,
-                           bool model, struct iso_fault *fault);
+struct domain *domain_open(const char *const *libraries, size_t count,
+                           const struct iso_options *options, struct iso_fault *fault);
 void domain_close(struct domain *domain);
 
 /*

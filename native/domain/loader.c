@@ -1,5 +1,6 @@
 #include "loader.h"
 
+#include "gadgets.h"
 #include "got.h"
 #include "region.h"
 #include "substitutes.h"
@@ -235,8 +236,9 @@ static struct libraries *reuse_oldest(void)
     return oldest;
 }
 
-/* Which files these are: a library that was replaced on disk is another. */
-static char *identify(const char *const *paths, size_t count)
+/* Which files these are, and whether they were searched: a library that was replaced on disk is
+ * another. */
+static char *identify(const char *const *paths, size_t count, bool strict)
 {
     char *key = NULL;
     size_t length = 0;
@@ -245,6 +247,7 @@ static char *identify(const char *const *paths, size_t count)
     if (stream == NULL) {
         return NULL;
     }
+    fprintf(stream, "%s\n", strict ? "strict" : "");
     for (size_t i = 0; i < count; i++) {
         struct stat status = {0};
         if (strchr(paths[i], '/') != NULL && stat(paths[i], &status) != 0) {
@@ -321,9 +324,20 @@ static bool open_all(struct libraries *libraries, const char *const *paths, size
     return adopt_objects(libraries, fault);
 }
 
-struct libraries *libraries_load(const char *const *paths, size_t count, struct iso_fault *fault)
+/* Constructors have run by the end of it, as a part of the process that nothing confines: what one
+ * of them did to the code is searched, and what else it did, no wall undoes. */
+static bool fill(struct libraries *libraries, const char *const *paths, size_t count, bool strict,
+                 struct iso_fault *fault)
 {
-    char *key = identify(paths, count);
+    return pkey_set_trap(libraries->base, strict, &libraries->trapped, fault) &&
+           open_all(libraries, paths, count, fault) &&
+           (!strict || gadgets_are_absent(libraries->objects, libraries->object_count, fault));
+}
+
+struct libraries *libraries_load(const char *const *paths, size_t count, bool strict,
+                                 struct iso_fault *fault)
+{
+    char *key = identify(paths, count, strict);
     if (key == NULL) {
         return refused(fault, "open_memstream");
     }
@@ -338,7 +352,7 @@ struct libraries *libraries_load(const char *const *paths, size_t count, struct 
         return NULL;
     }
     libraries->key = key;
-    if (!open_all(libraries, paths, count, fault)) {
+    if (!fill(libraries, paths, count, strict, fault)) {
         strip(libraries);
         put_away(libraries);
         return NULL;

@@ -21,9 +21,10 @@
 
 struct libraries {
     Lmid_t namespace;
-    void *base;     /* its C library, which stays */
-    char *key;      /* which files, in which order */
-    void **handles; /* one for each path asked for */
+    void *base;             /* its C library, which stays */
+    const uint8_t *trapped; /* in it, see pkey_set_trap() */
+    char *key;              /* which files, in which order */
+    void **handles;         /* one for each path asked for */
     size_t handle_count;
     struct link_map *objects[OBJECT_MAX]; /* all but the dynamic loader, which is shared */
     size_t object_count;
@@ -43,9 +44,11 @@ bool read_headers(struct link_map *object, struct headers *headers);
 
 /*
  * Loads libraries by path or name, each once, in this order. NULL: *fault says why; its text is
- * valid until this thread's next call.
+ * valid until this thread's next call. `strict`: none of them may hold an instruction of gadgets.h,
+ * nor anything else in their namespace.
  */
-struct libraries *libraries_load(const char *const *paths, size_t count, struct iso_fault *fault);
+struct libraries *libraries_load(const char *const *paths, size_t count, bool strict,
+                                 struct iso_fault *fault);
 
 /* A symbol of the library that came `index`th. NULL: *fault, as above. */
 void *libraries_symbol(const struct libraries *libraries, size_t index, const char *name,

@@ -43,8 +43,7 @@ static enum iso_status fill(struct iso_sandbox *sandbox, const struct iso_option
         *fault = (struct iso_fault){.exit_code = -1, .system_errno = errno, .what = "calloc"};
     } else {
         size_t count = list_libraries(options, paths, indices);
-        sandbox->domain =
-            domain_open(paths, count, options->allow_syscalls, options->model_keys, fault);
+        sandbox->domain = domain_open(paths, count, options, fault);
         status = sandbox->domain == NULL ? ISO_SYSTEM_ERROR : ISO_OK;
         if (status == ISO_OK && options->allow_syscalls) {
             sandbox->domain->audit = options->audit;

@@ -121,6 +121,8 @@ struct iso_options {
     bool allow_syscalls;      /* foreign code may make system calls: a weaker wall */
     struct iso_audit *audit;  /* borrowed until close; needs allow_syscalls; NULL: a wall. Only
                                * mechanisms that load libraries know it. */
+    bool strict;              /* iso_domain*: refuse libraries with code that could open the domain
+                               * from within (EPERM). Others do not know it. */
     bool model_keys;          /* No wall: iso_domain* without protection keys, for timing all but
                                * WRPKRU where the CPU has none. Others do not know it. */
     int sandbox_cpu;          /* CPU that the sandboxed side is pinned to; -1: wherever */
