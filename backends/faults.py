@@ -80,4 +80,4 @@ def require_open(status: int, fault: Any) -> None:
 
 
 def _text(pointer: Any) -> str | None:
-    return None if pointer == ffi.NULL else ffi.string(pointer).decode()
+    return None if pointer == ffi.NULL else ffi.string(pointer).decode(errors="replace")

@@ -26,11 +26,16 @@ class ProtectionKeys(Backend):
             laid out by the codec.
         optimisation: The level at which the codec is compiled; empty without one.
         allow_syscalls: Foreign code may make system calls: a weaker wall.
+        strict: A library is refused (PermissionError) if it, or what it needs, has executable bytes
+            that make a WRPKRU or XRSTOR, at whatever offset. Its own C library's is made a trap.
+            Not closed: what else is executable in the process, which a domain can jump to: the
+            process's libc and what it has loaded besides, and the dynamic loader.
     """
 
     delivery: Literal["copy", "view", "serialised"] = "copy"
     optimisation: Literal["", "O0", "O1", "O2", "O3"] = ""
     allow_syscalls: bool = False
+    strict: bool = False
     wrpkru_per_call: ClassVar[int] = 2
 
     def availability(self) -> Availability:
@@ -64,6 +69,7 @@ class ProtectionKeys(Backend):
             views=self.delivery == "view",
             codec=f"{self.codec}-{self.optimisation}" if self.codec else "",
             allow_syscalls=self.allow_syscalls,
+            strict=self.strict,
             model_keys=model,
         )
 
@@ -130,6 +136,14 @@ BACKENDS = (
         guarantees=_ALLOWED,
         options={"result": "copy", "syscalls": "allowed"},
         allow_syscalls=True,
+    ),
+    replace(
+        _PLAIN,
+        name="mpk-strict",
+        summary="As mpk, and libraries with code that could lift the wall from within are refused.",
+        options={"result": "copy", "syscalls": "refused", "gadgets": "refused"},
+        standard=False,  # a call costs what it costs under mpk
+        strict=True,
     ),
     *_serialised(),
 )

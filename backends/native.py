@@ -41,6 +41,7 @@ WORKLOADS = COMPILED / "libforeign_workloads.so"
 PNG = COMPILED / "libforeign_png.so"
 BENIGN = COMPILED / "libforeign_benign.so"
 HOSTILE = COMPILED / "libforeign_hostile.so"
+ATTACK_GADGETS = COMPILED / "libattack_gadgets.so"
 DISPATCH = COMPILED / "libforeign_dispatch.so"
 STANDALONE = COMPILED / "standalone"
 
@@ -127,6 +128,8 @@ class NativeSandbox(Sandbox):
         codec: What arguments and results are laid out by, with its level, where the mechanism takes
             one.
         allow_syscalls: Foreign code may make system calls, where the mechanism can refuse them.
+        strict: Libraries with code that could lift the wall from within are refused, where the
+            mechanism loads libraries.
         audit: A `struct iso_audit *`: where outside writes are noted instead of refused.
         model_keys: No wall: domains without protection keys, for timing all but WRPKRU.
         hardened: The sandbox's process gives up all that it does not need, where it has one.
@@ -134,7 +137,8 @@ class NativeSandbox(Sandbox):
             (`VmSize` in /proc/self/status); None: as its parent.
 
     Raises:
-        OSError: The system refused, or a library or symbol is not there.
+        OSError: The system refused, a library or symbol is not there, or (EPERM) `strict` refused a
+            library: which, and the instruction with its place.
     """
 
     def __init__(  # noqa: PLR0913 - the options of struct iso_options
@@ -149,6 +153,7 @@ class NativeSandbox(Sandbox):
         views: bool = False,
         codec: str = "",
         allow_syscalls: bool = False,
+        strict: bool = False,
         audit: Any = ffi.NULL,
         model_keys: bool = False,
         hardened: bool = False,
@@ -176,6 +181,7 @@ class NativeSandbox(Sandbox):
                 "function_count": len(functions),
                 "codec": codec_name,
                 "allow_syscalls": allow_syscalls,
+                "strict": strict,
                 "audit": audit,
                 "model_keys": model_keys,
                 "sandbox_cpu": -1 if self._pin.sandbox_cpu is None else self._pin.sandbox_cpu,

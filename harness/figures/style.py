@@ -111,6 +111,7 @@ _SHAPES: dict[str, tuple[str, Dashes]] = {
     "mpk": ("s", _SOLID),
     "mpk-view": ("s", _DASHED),
     "mpk-nosud": ("s", _DASH_DOT),
+    "mpk-strict": ("s", _LONG),
     "mpk-bincode-v1": ("<", _SOLID),
     "mpk-bincode-v2": (">", _DASHED),
     "mpk-abomonation-v1": ("D", _SOLID),
