@@ -184,24 +184,24 @@ static bool overwrite(const uint8_t *place, const uint8_t *code, size_t length,
     return done;
 }
 
+static const uint8_t wrpkru[3] = {0x0f, 0x01, 0xef};
+static const uint8_t ud2[3] = {0x0f, 0x0b, 0x90}; /* and NOP, to be as long */
+
 /* NULL: there is none. */
 static const uint8_t *find_in_pkey_set(void *c_library)
 {
     const uint8_t *function = dlsym(c_library, "pkey_set"); /* glibc 2.27 */
     const ElfW(Sym) *symbol = NULL;
-    struct gadget gadget = {0};
     Dl_info info;
-    if (function != NULL && dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT) != 0 &&
-        symbol != NULL) {
-        gadget_find(function, function + symbol->st_size, &gadget);
+    if (function == NULL || dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0 ||
+        symbol == NULL) {
+        return NULL;
     }
-    return gadget.instruction != NULL ? gadget.place : NULL;
+    return memmem(function, symbol->st_size, wrpkru, sizeof(wrpkru));
 }
 
 bool pkey_set_trap(void *c_library, bool trap, const uint8_t **trapped, struct iso_fault *fault)
 {
-    static const uint8_t ud2[3] = {0x0f, 0x0b, 0x90}; /* and NOP */
-    static const uint8_t wrpkru[3] = {0x0f, 0x01, 0xef};
     if (trap == (*trapped != NULL)) {
         return true;
     }
