@@ -142,6 +142,7 @@ BACKENDS = (
         name="mpk-strict",
         summary="As mpk, and libraries with code that could lift the wall from within are refused.",
         options={"result": "copy", "syscalls": "refused", "gadgets": "refused"},
+        guarantees=replace(_REFUSED, strict=True),
         standard=False,  # a call costs what it costs under mpk
         strict=True,
     ),

@@ -26,7 +26,7 @@ BUILD = PROJECT / "build" / "tests-mpk"
 BACKENDS = ("mpk", "mpk-view", "mpk-nosud", "pkru-safe")
 # Kernels make no difference to codecs, of which two stand for all here: those that borrow and copy;
 # nor to what is loaded.
-ON_ONE_KERNEL = ("mpk-abomonation-v2", "mpk-bincode-v1", "mpk-strict")
+ON_ONE_KERNEL = ("mpk-abomonation-v2", "mpk-bincode-v1")
 
 # The first of them may have to install QEMU and download kernels.
 pytestmark = pytest.mark.timeout(1800)

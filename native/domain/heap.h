@@ -95,6 +95,18 @@ static inline void *heap_allocate(struct heap *heap, size_t size)
     return block;
 }
 
+/* Whether heap_free() would take it, as headers say that can be anything: it lies `offset` behind
+ * where the first block would. */
+static inline bool heap_may_be_block(const uint8_t *block, size_t offset)
+{
+    struct header header;
+    memcpy(&header, header_of(block), sizeof(header));
+    if (__builtin_expect(header.class == ALIGNED && header.back <= offset, 0)) {
+        memcpy(&header, header_of(block - header.back), sizeof(header));
+    }
+    return header.class < HEAP_CLASSES;
+}
+
 /* The block is not NULL. */
 static inline void heap_free(struct heap *heap, void *block)
 {

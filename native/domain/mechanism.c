@@ -195,10 +195,15 @@ take_result(struct iso_sandbox *sandbox, struct iso_reply *reply, enum delivery 
     const volatile struct iso_bytes *output = &domain->core->output;
     uint8_t *data = output->data;
     size_t length = output->length;
-    uintptr_t offset = (uintptr_t)data - (uintptr_t)region_heap(&domain->region);
-    size_t writable = (size_t)(domain->region.heap_end - region_heap(&domain->region));
+    uint8_t *first = region_heap(&domain->region) + HEADER;
+    uintptr_t offset = (uintptr_t)data - (uintptr_t)first;
+    size_t writable = (size_t)(domain->region.heap_end - first);
     if (__builtin_expect(offset >= writable || length > writable - offset, 0)) {
         return malformed(sandbox, "the result does not lie in the domain's heap", reply);
+    }
+    /* Otherwise the next call, which frees it, would be told of this one's fault. */
+    if (__builtin_expect(!heap_may_be_block(data, offset), 0)) {
+        return malformed(sandbox, "the result is no block of the domain's heap", reply);
     }
     if (delivery == SERIALISED) {
         return take_serialised(sandbox, data, length, reply);
