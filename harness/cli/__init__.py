@@ -24,6 +24,7 @@ _COMMANDS = {
     "bounds": "bounds",
     "emulate": "emulate",
     "attack": "attack",
+    "soak": "soak",
     "audit": "audit",
     "gadgets": "gadgets",
     "doctor": "doctor",
