@@ -150,11 +150,11 @@ class Soak(msgspec.Struct, frozen=True):
         names = list(functions)
         memory: list[int] = []
         canaries.late()
-        before, early = canaries.observe(), _had()
+        before, early = _look(sandbox, canaries)
         with contextlib.suppress(KeyboardInterrupt):
             for number in range(self.calls):
                 if number == int(self.calls * _WARM):
-                    before, early = canaries.observe(), _had()
+                    before, early = _look(sandbox, canaries)
                 if number % max(self.calls // _SAMPLES, 1) == 0:
                     memory.append(resident())
                     progress(number)
@@ -165,13 +165,13 @@ class Soak(msgspec.Struct, frozen=True):
                     _good(sandbox, rng, report)
                 report.calls += 1
         report.hostile = {name: dict(counter) for name, counter in outcomes.items()}
-        report.harmed = changed(before, canaries.observe())
-        late = _had()
+        after, late = _look(sandbox, canaries)
+        report.harmed = changed(before, after)
         report.growth = [Growth(what, early[what], late[what]) for what in early]
         # It goes up and down with large results: what counts is the least that is needed.
         tenth = max(len(memory) // 10, 1)
-        after = min(*memory[-tenth:], resident())
-        report.growth.append(Growth("bytes", min(memory[tenth : 2 * tenth] or memory), after))
+        least = min(*memory[-tenth:], resident())
+        report.growth.append(Growth("bytes", min(memory[tenth : 2 * tenth] or memory), least))
 
 
 def _hostile(sandbox: Sandbox, function: ForeignFunction, target: bytes) -> str:
@@ -198,6 +198,14 @@ def _good(sandbox: Sandbox, rng: random.Random, report: Report) -> None:
         report.first_wrong = report.first_wrong or (
             f"call {report.calls}, of {len(data)} bytes: {answer[:100]!r}"
         )
+
+
+def _look(sandbox: Sandbox, canaries: Canaries) -> tuple[dict[str, str], dict[str, int]]:
+    """Look at the canaries and at what the process has, with what runs the sandbox there."""
+    for _ in range(2):
+        with contextlib.suppress(ViolationError, ForeignError):
+            sandbox.call(_REVERSE, b"abc")
+    return canaries.observe(), _had()
 
 
 def _had() -> dict[str, int]:
