@@ -48,6 +48,10 @@ help: ## list the targets
 bench: .make/installed ## measure and draw: PRESET=quick, PYPERF="--rigorous" for pyperf's options
 	@$(bin)/isobench run --preset $(PRESET) $(if $(PYPERF),-- $(PYPERF))
 
+.PHONY: attack
+attack: .make/installed ## attack every wall, and draw what each attack did
+	@$(bin)/isobench attack
+
 .PHONY: figures
 figures: .make/installed ## draw a run's figures again: RUN=results/NAME
 	@test -n "$(RUN)" || { echo "Which run? make figures RUN=results/NAME"; exit 2; }
