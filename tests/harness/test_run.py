@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from small_runs import FAST, Silent, broken_plan, tiny_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from harness.plan import Cell
 
 
 def names(folder: Path) -> list[str]:
@@ -195,3 +198,19 @@ def test_what_a_run_is_stored_as_is_plain_json(finished: Path) -> None:
     record = json.loads((finished / storage.RUN_FILE).read_text())
     assert record["host"]["cpu_flags"]["pku"] in (True, False)
     assert record["plan"]["preset"] == "smoke"
+
+
+def test_a_folder_that_is_removed_during_a_run_is_an_error_that_says_so(
+    tmp_path: Path, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run.new_run(tiny_plan(), tmp_path)
+    begins = silent.cell_begins
+
+    def removed(cell: Cell) -> None:
+        shutil.rmtree(folder)
+        begins(cell)
+
+    monkeypatch.setattr(silent, "cell_begins", removed)
+    with pytest.raises(OSError, match="No such file") as raised:
+        run.run(folder, silent)
+    assert str(folder) in str(raised.value.filename)
