@@ -125,7 +125,7 @@ def write_report(folders: dict[str, Path]) -> collections.Counter[tuple[str, str
 def main() -> int:
     """Sweep, report, and print what came of it."""
     c_programs.build("plain")
-    series = emulated.KERNELS if emulated.obstacle() is None else ()
+    series = () if emulated.obstacle() else emulated.KERNELS
     folders = {"this machine": FOLDER / "here"}
     folders |= {f"kernel {each}": FOLDER / each for each in series}
     shutil.rmtree(FOLDER, ignore_errors=True)
