@@ -18,11 +18,12 @@
 /* ---- what can fail, and how ---- */
 
 enum failure {
-    MINUS_ONE, /* and errno */
-    NOTHING,   /* 0 or NULL, and errno */
-    AN_ERRNO,  /* is the result */
-    DONE,      /* done all the same; -1, and errno */
-    LAST,      /* likewise, as the child is gone already: killed and collected */
+    MINUS_ONE,   /* and errno */
+    NOTHING,     /* 0 or NULL, and errno */
+    AN_ERRNO,    /* is the result */
+    MINUS_ERRNO, /* likewise */
+    DONE,        /* done all the same; -1, and errno */
+    LAST,        /* likewise, as the child is gone already: killed and collected */
 };
 
 /*
@@ -36,10 +37,12 @@ enum failure {
     X(calloc, NOTHING, ENOMEM)                                                                     \
     X(close, DONE, EINTR, EIO)                                                                     \
     X(dladdr, NOTHING, ENOENT)                                                                     \
+    X(dladdr1, NOTHING, ENOENT)                                                                    \
     X(dlclose, MINUS_ONE, EINVAL)                                                                  \
     X(dlinfo, MINUS_ONE, EINVAL)                                                                   \
     X(dlmopen, NOTHING, ENOMEM)                                                                    \
     X(dlsym, NOTHING, ENOENT)                                                                      \
+    X(dup3, MINUS_ONE, EMFILE, EINTR)                                                              \
     X(fclose, DONE, ENOMEM)                                                                        \
     X(fcntl, MINUS_ONE, EPERM)                                                                     \
     X(fork, MINUS_ONE, EAGAIN, ENOMEM)                                                             \
@@ -47,22 +50,32 @@ enum failure {
     X(kill, MINUS_ONE, EPERM)                                                                      \
     X(madvise, MINUS_ONE, EINVAL, ENOMEM)                                                          \
     X(malloc, NOTHING, ENOMEM)                                                                     \
+    X(memfd_create, MINUS_ONE, EMFILE, ENOMEM)                                                     \
     X(mmap, MINUS_ONE, ENOMEM, EPERM)                                                              \
     X(mprotect, MINUS_ONE, ENOMEM, EACCES)                                                         \
     X(munmap, MINUS_ONE, ENOMEM)                                                                   \
     X(on_exit, MINUS_ONE, ENOMEM)                                                                  \
+    X(open, MINUS_ONE, EMFILE, EACCES)                                                             \
     X(open_memstream, NOTHING, ENOMEM)                                                             \
     X(pipe2, MINUS_ONE, EMFILE, ENFILE)                                                            \
     X(nanosleep, MINUS_ONE, EINTR)                                                                 \
     X(ppoll, MINUS_ONE, EINTR, EINVAL)                                                             \
+    X(pread, MINUS_ONE, EIO)                                                                       \
     X(prctl, MINUS_ONE, EINVAL, EPERM)                                                             \
     X(pthread_create, AN_ERRNO, EAGAIN)                                                            \
     X(pthread_key_create, AN_ERRNO, EAGAIN)                                                        \
     X(pthread_setspecific, AN_ERRNO, ENOMEM)                                                       \
+    X(pwrite, MINUS_ONE, EIO, EPERM)                                                               \
     X(read, MINUS_ONE, EINTR, EIO, SHORT)                                                          \
     X(realloc, NOTHING, ENOMEM)                                                                    \
     X(sched_setaffinity, MINUS_ONE, EPERM, EINVAL)                                                 \
+    X(seccomp_attr_set, MINUS_ERRNO, ENOMEM)                                                       \
+    X(seccomp_export_bpf, MINUS_ERRNO, ENOMEM, EIO)                                                \
+    X(seccomp_init, NOTHING, ENOMEM)                                                               \
+    X(seccomp_rule_add_array, MINUS_ERRNO, ENOMEM)                                                 \
+    X(seccomp_syscall_priority, MINUS_ERRNO, ENOMEM)                                               \
     X(setpgid, MINUS_ONE, EPERM)                                                                   \
+    X(setrlimit, MINUS_ONE, EPERM)                                                                 \
     X(sigaction, MINUS_ONE, EPERM)                                                                 \
     X(sigaltstack, MINUS_ONE, ENOMEM, EPERM)                                                       \
     X(sigprocmask, MINUS_ONE, EPERM)                                                               \
@@ -77,6 +90,10 @@ enum failure {
 /* The system calls that it makes by syscall(). */
 #define SYSTEM_CALLS(X)                                                                            \
     X(clone, MINUS_ONE, EAGAIN, EPERM)                                                             \
+    X(close_range, MINUS_ONE, ENOSYS, EPERM)                                                       \
+    X(getdents64, MINUS_ONE, EPERM)                                                                \
+    X(landlock_create_ruleset, MINUS_ONE, ENOSYS, EMFILE)                                          \
+    X(landlock_restrict_self, MINUS_ONE, EPERM, ENOMEM)                                            \
     X(pidfd_open, MINUS_ONE, EMFILE, ENOSYS)                                                       \
     X(pkey_alloc, MINUS_ONE, ENOSPC, EPERM)                                                        \
     X(pkey_free, MINUS_ONE, EPERM)                                                                 \
@@ -84,22 +101,23 @@ enum failure {
     X(rseq, MINUS_ONE, EINVAL, EPERM)                                                              \
     X(rt_sigaction, MINUS_ONE, EPERM)                                                              \
     X(rt_sigprocmask, MINUS_ONE, EPERM)                                                            \
+    X(seccomp, MINUS_ONE, ENOMEM, EINVAL)                                                          \
     X(sigaltstack, MINUS_ONE, ENOMEM, EPERM)                                                       \
     X(tgkill, MINUS_ONE, EAGAIN)
 
 /* What cannot fail, as it is called. */
 static const char *const SAFE[] = {
     /* They compute. */
-    "memcpy", "memmove", "memset", "sigaddset", "sigemptyset", "sigfillset", "sigismember",
-    "sigorset", "snprintf", "strchr", "strcmp", "strlen", "strncmp", "__errno_location",
-    "__libc_current_sigrtmax", "__libc_current_sigrtmin", "__rseq_offset", "__rseq_size",
-    "sched_yield", "__stack_chk_fail", "__stack_chk_guard",
+    "lseek", "memchr", "memcpy", "memmem", "memmove", "memset", "qsort", "sigaddset", "sigemptyset",
+    "sigfillset", "sigismember", "sigorset", "snprintf", "strchr", "strcmp", "strlen", "strncmp",
+    "__errno_location", "__libc_current_sigrtmax", "__libc_current_sigrtmin", "__rseq_offset",
+    "__rseq_size", "sched_yield", "__stack_chk_fail", "__stack_chk_guard",
     /* They tell what is. */
     "clock_gettime", "dl_iterate_phdr", "dlerror", "getauxval", "getpid", "getppid", "gettid",
     "malloc_usable_size",
     /* They fail only for a lock, a mask, a thread or a timer that is none. */
-    "free", "pthread_join", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_sigmask",
-    "timer_delete",
+    "free", "seccomp_release", "pthread_join", "pthread_mutex_lock", "pthread_mutex_unlock",
+    "pthread_sigmask", "timer_delete",
     /* They do not return, or nobody could do better. */
     "_exit", "raise",
     /* They are called for others: the program, a library's destructors, what measures. */
@@ -223,6 +241,8 @@ static long fail(int callee, function *call, PARAMETERS)
     switch (callees[callee].failure) {
     case AN_ERRNO:
         return error;
+    case MINUS_ERRNO:
+        return -error;
     case NOTHING:
         errno = error;
         return 0;
