@@ -243,11 +243,10 @@ static char *identify(const char *const *paths, size_t count, bool strict)
     char *key = NULL;
     size_t length = 0;
     FILE *stream = open_memstream(&key, &length);
-    bool told = true;
     if (stream == NULL) {
         return NULL;
     }
-    fprintf(stream, "%s\n", strict ? "strict" : "");
+    bool told = fprintf(stream, "%s\n", strict ? "strict" : "") > 0;
     for (size_t i = 0; i < count; i++) {
         struct stat status = {0};
         if (strchr(paths[i], '/') != NULL && stat(paths[i], &status) != 0) {
