@@ -54,8 +54,9 @@ class Sandcrust(Backend):
 
     - `read` and `write` on its pipes; on the standard streams, which are closed, they, `fstat` and
       `ioctl` fail with EBADF, so that printing goes nowhere
-    - `brk`, `munmap`, `mremap`, `madvise` with harmless advice; `mmap` of private memory without a
-      descriptor, and `mprotect`, both without PROT_EXEC: code generators do not work
+    - `brk`, `munmap`, `madvise` with harmless advice; `mmap` of private memory without a
+      descriptor, and `mprotect`, both without PROT_EXEC: code generators do not work; `mremap`,
+      which could show more of a mapped file, fails with ENOMEM, and `realloc` copies
     - `futex` on private memory, `sched_yield`, clocks, `getrandom`, `sysinfo`, `getpid`, `getppid`,
       `gettid`, `sched_getaffinity` of itself
     - `exit`, `exit_group`; `kill`, `tkill`, `tgkill` of itself; signal masks, stacks and, below
@@ -64,7 +65,8 @@ class Sandcrust(Backend):
     All others (`open`, `socket`, `fork`, `clone`, `execve`, `ptrace`, `process_vm_writev`, `prctl`,
     `prlimit`, `io_uring_setup`, `userfaultfd`, signals to others, …) are violations with the system
     call's number; by the 32-bit and x32 ways in, without. What the caller had in memory at the fork
-    can still be read, and what it shares with others (MAP_SHARED) also be written.
+    can still be read, and what it shares with others (MAP_SHARED) also be written: what it maps
+    read-only, too, where the file is open for writing.
 
     Attributes:
         transport: `pipe`: one persistent child; `fork`: a child for each call.

@@ -58,7 +58,6 @@ static bool allow_harmless(scmp_filter_ctx *filter)
         /* memory that it has; more of it is below */
         SCMP_SYS(brk),
         SCMP_SYS(munmap),
-        SCMP_SYS(mremap),
         /* what it may know; qsort() of glibc before 2.37 asks for the size of memory */
         SCMP_SYS(getpid),
         SCMP_SYS(gettid),
@@ -120,6 +119,13 @@ static bool allow_memory(scmp_filter_ctx *filter)
     return allow(filter, SCMP_SYS(mmap), 2, fresh) &&
            allow(filter, SCMP_SYS(mprotect), 1, &no_code) &&
            allow(filter, SCMP_SYS(sched_getaffinity), 1, &itself);
+}
+
+/* A mapping that grows shows more of its file, and more of one that is shared can be written: what
+ * the program never mapped. realloc() of glibc, told that there is no room, copies. */
+static bool refuse_growth(scmp_filter_ctx *filter)
+{
+    return add(filter, SCMP_ACT_ERRNO(ENOMEM), SCMP_SYS(mremap), 0, NULL);
 }
 
 /* Not what takes pages out of service, which a privileged process may. */
@@ -185,8 +191,8 @@ static bool add_rules(scmp_filter_ctx *filter)
     seccomp_syscall_priority(filter, SCMP_SYS(writev), 255);
     seccomp_syscall_priority(filter, SCMP_SYS(write), 255);
     return allow_pipes(filter) && refuse_streams(filter) && allow_harmless(filter) &&
-           allow_memory(filter) && allow_advice(filter) && allow_locks(filter) &&
-           allow_signals(filter);
+           allow_memory(filter) && refuse_growth(filter) && allow_advice(filter) &&
+           allow_locks(filter) && allow_signals(filter);
 }
 
 static bool find_pids(struct hardening *hardening)

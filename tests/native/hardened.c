@@ -201,6 +201,69 @@ TEST(no_descriptor_is_mapped)
     drop_scratch();
 }
 
+enum { PAGE_SIZE = 65536 }; /* or a multiple of one */
+
+static uint8_t *first_page; /* of scratch's two, mapped shared by the program */
+
+PROBE(write_behind_the_mapping)
+{
+    UNUSED;
+    uint8_t *both = mremap(first_page, PAGE_SIZE, (size_t)2 * PAGE_SIZE, MREMAP_MAYMOVE);
+    if (both == MAP_FAILED) {
+        return errno;
+    }
+    both[PAGE_SIZE] = 1;
+    return 0;
+}
+
+/* With nothing as its old size, a shared mapping gets a second place and stays where it is. */
+PROBE(write_behind_a_second_mapping)
+{
+    UNUSED;
+    uint8_t *both = mremap(first_page, 0, (size_t)2 * PAGE_SIZE, MREMAP_MAYMOVE);
+    if (both == MAP_FAILED) {
+        return errno;
+    }
+    both[PAGE_SIZE] = 1;
+    return 0;
+}
+
+static uint8_t second_page_after(iso_function *function, const struct iso_mechanism *wall,
+                                 bool hardened)
+{
+    uint8_t byte = 0;
+    CHECK_EQUAL(pwrite(scratch_fd, &byte, 1, PAGE_SIZE), 1);
+    struct box box = {.mechanism = wall, .own = function, .hardened = hardened};
+    open_box(&box);
+    struct answer answer = call_number(&box, own_function, 0);
+    CHECK_EQUAL(answer.status, hardened ? ISO_FOREIGN_ERROR : ISO_OK);
+    CHECK_EQUAL(answer.reply.foreign_code, hardened ? ENOMEM : 0);
+    CHECK_WORKS(&box);
+    close_box(&box);
+    CHECK_EQUAL(pread(scratch_fd, &byte, 1, PAGE_SIZE), 1);
+    return byte;
+}
+
+TEST(what_the_program_has_not_mapped_of_a_file_is_not_written)
+{
+    require_hardening();
+    make_scratch();
+    CHECK(ftruncate(scratch_fd, 2 * PAGE_SIZE) == 0);
+    first_page = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, scratch_fd, 0);
+    CHECK(first_page != MAP_FAILED);
+    static iso_function *const functions[] = {write_behind_the_mapping,
+                                              write_behind_a_second_mapping};
+    for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
+        FOR_EACH_WALL(wall)
+        {
+            CHECK_EQUAL(second_page_after(functions[i], wall, true), 0);
+            CHECK_EQUAL(second_page_after(functions[i], wall, false), 1);
+        }
+    }
+    CHECK(munmap(first_page, PAGE_SIZE) == 0);
+    drop_scratch();
+}
+
 PROBE(open_socket)
 {
     UNUSED;
@@ -499,7 +562,7 @@ static bool concerns_the_process_alone(long number)
         SYS_sigaltstack,
         SYS_brk,
         SYS_munmap,
-        SYS_mremap,
+        SYS_mremap, /* fails */
         SYS_getpid,
         SYS_gettid,
         SYS_getppid,
