@@ -81,8 +81,8 @@ class Scalar:
                 raise TypeError(f"{name} is a {self.name}, not {value!r}")
             try:
                 return int.from_bytes(struct.pack(_FLOATS[self.name], value), "little")
-            except OverflowError:
-                raise OverflowError(f"{name} is a {self.name}, too small for {value}") from None
+            except (OverflowError, struct.error):
+                raise OverflowError(f"{name} is a {self.name}, too small for that number") from None
         if self.python is bytes:
             if not isinstance(value, bytes) or len(value) != 1:
                 raise TypeError(f"{name} is a char, a byte of type bytes, not {value!r}")

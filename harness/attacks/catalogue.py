@@ -66,8 +66,9 @@ def _benign() -> Iterator[Entry]:
     yield _entry("benign", "16 MiB", "so much in, so much out", "large", benign=True)
     yield _entry(
         "benign",
-        "10,000 good and bad calls",
-        "in turn; bad ones write to NULL, or return an error where recovery is not claimed",
+        "good and bad calls",
+        "in turn, 10,000 or what --calls says; bad: a write to NULL, or an error where recovery is "
+        "not claimed",
         "alternate",
         benign=True,
     )

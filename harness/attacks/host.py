@@ -138,7 +138,8 @@ class Host:
         report = Report()
         try:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+            # Some Python ignores; others who started this may.
+            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_DFL)
             channel.keep_from_children()
             self._attack(Canaries(folder, self._set_apart(), self.gates), report, channel)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: What an attack returns that this machine refuses whatever the wall: UNABLE in attack.h.
 _UNABLE = "77"
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 36, 1
 
 #: Seconds for what a host's end ends as well, such as a process wall's process, to end.
 _GRACE = 1.0
@@ -87,6 +87,7 @@ def attack(victim: host.Host, machine: str, limits: Limits) -> Verdict:
         left = _end_descendants(waiting=status == 0)
         report = channel.read()
     finally:
+        _end_descendants(waiting=False)  # after Ctrl-C there are
         channel.close()
         shutil.rmtree(folder, ignore_errors=True)
     outcome, harms, said = decide(entry.attack, report, status, left)
@@ -172,7 +173,7 @@ def _be_host(victim: host.Host, channel: host.Channel, folder: Path) -> NoReturn
         # Not a session of its own: a stop signal would not stop a process without a terminal's
         # session around it.
         os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         nothing = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(nothing, standard)

@@ -99,6 +99,8 @@ def command(  # noqa: PLR0913 - a command's options
     Ctrl-C (what was finished is stored).
     """
     console = Console()
+    if no_emulate and kernels:
+        bad_input("--kernel is of the emulated machine, which --no-emulate leaves out")
     if listing:
         _list(console)
         return

@@ -56,6 +56,16 @@ ATTACK(overflow)
 
 enum { SIZE = 208 };
 
+/* Takes what free blocks there are, so that those freed next are linked to nothing but each other.
+ */
+static void drain(void)
+{
+    for (int i = 0; i < 64; i++) {
+        void *volatile block = malloc(SIZE);
+        (void)block;
+    }
+}
+
 /* How glibc links free blocks: a pointer mixed with the place that it is in. */
 static void link_to(uint8_t *freed, const struct attack *attack)
 {
@@ -76,6 +86,7 @@ static int use_blocks(void)
 
 ATTACK(use_after_free)
 {
+    drain();
     uint8_t *volatile first = malloc(SIZE);
     uint8_t *volatile second = malloc(SIZE);
     if (first == NULL || second == NULL) {
@@ -90,6 +101,7 @@ ATTACK(use_after_free)
 /* The block's mark that it is free already, a key, is overwritten between. */
 ATTACK(free_twice)
 {
+    drain();
     uint8_t *volatile first = malloc(SIZE);
     uint8_t *volatile second = malloc(SIZE);
     if (first == NULL || second == NULL) {

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -240,10 +241,11 @@ def test_a_matrix_is_stored_and_shown_again(tmp_path: Path) -> None:
     assert (tmp_path / "m" / "figures" / "attacks-summary.png").stat().st_size > 1000
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_running(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness", "attack", "--no-emulate", "--name", "m"]
+    command += ["--backend", "none", "--results", str(tmp_path), "--attack", "valid-call"]
     with subprocess.Popen(
-        [*command, "--results", str(tmp_path)],
+        [*command, "--attack", "endless-loop", "--attack", "sleep"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -252,13 +254,17 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
         for line in process.stdout:
             if line.startswith("here: none"):
                 break
-        time.sleep(1)
+        time.sleep(0.3)  # it loops
+        below = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
         assert process.wait(60) == 130, rest
+    assert len(below) > 1
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive
     loaded = model.load(tmp_path / "m")
     assert not loaded.complete
-    assert loaded.verdicts
+    assert [verdict.attack for verdict in loaded.verdicts] == ["valid-call"]
 
 
 def test_a_refuted_claim_is_exit_code_1(tmp_path: Path) -> None:
