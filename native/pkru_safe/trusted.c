@@ -71,7 +71,10 @@ static bool set_mask(uint32_t close)
 static void give_key_back(void)
 {
     int key = trusted_key();
-    if (set_mask(0) && protect(&pkru_safe_kept, PAGE, PROT_READ | PROT_WRITE, 0) == 0) {
+    /* A mask that says so and cannot be sealed does no harm: without a key there is nothing to
+     * protect, and whoever takes the next one has to seal it. */
+    if ((set_mask(0) || trusted_key() < 0) &&
+        protect(&pkru_safe_kept, PAGE, PROT_READ | PROT_WRITE, 0) == 0) {
         syscall(SYS_pkey_free, key);
     }
 }
