@@ -81,8 +81,8 @@ struct box {
     size_t max_output_length; /* 0: no limit */
     bool hardened;
     uint64_t address_space; /* of a hardened child; 0: no limit */
-    const char *codec;        /* of iso_domain_serialised */
-    bool model;               /* of a domain, without protection keys */
+    const char *codec;      /* of iso_domain_serialised */
+    bool model;             /* of a domain, without protection keys */
 
     struct iso_sandbox *sandbox; /* set by open_box() */
     iso_function *table[FUNCTION_COUNT];
