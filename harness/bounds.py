@@ -94,7 +94,7 @@ def parse(content: bytes) -> list[Bound]:
         return [msgspec.convert({**entry, "name": name}, Bound) for name, entry in entries.items()]
     # ValueError: no TOML, no UTF-8, or a field that is none of a bound's.
     except (ValueError, RecursionError) as error:
-        raise BoundsError(f"bounds.toml is damaged ({error}). Install isobench again") from error
+        raise BoundsError(f"bounds.toml is damaged ({error}). Install the project again") from error
 
 
 def measure(bound: Bound) -> Outcome:

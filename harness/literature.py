@@ -87,7 +87,7 @@ def parse(content: bytes) -> pd.DataFrame:
         if _RATIO not in set(rows["unit"]):
             raise ValueError(f"no figure has the unit {_RATIO!r}")  # noqa: TRY301
     except (ValueError, OverflowError) as error:
-        what = f"literature.csv is damaged ({error}). Install isobench again"
+        what = f"literature.csv is damaged ({error}). Install the project again"
         raise StorageError(what) from error
     return rows
 

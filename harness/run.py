@@ -17,6 +17,7 @@ import pyperf
 
 from harness import emulated_cells, host, inputs, storage
 from harness.plan import PlanError
+from harness.pyperf_options import OptionError
 from harness.storage import Failure, RunRecord
 from harness.worker import FAILED
 
@@ -111,7 +112,7 @@ def run(folder: Path, progress: Progress) -> RunRecord:
         missing = [cell for cell in record.plan.cells if cell.name not in benchmarks]
         try:
             seconds = {cell.name: record.plan.seconds(cell) for cell in missing}
-        except PlanError as error:
+        except (PlanError, OptionError) as error:
             file = folder / storage.RUN_FILE
             raise storage.StorageError(f"{file} is damaged: {error}") from error
         record.failures = []

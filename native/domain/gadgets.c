@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static __thread char message[512];
-
 static bool refused(struct iso_fault *fault, int error, const char *what)
 {
     *fault = (struct iso_fault){.exit_code = -1, .system_errno = error, .what = what};
@@ -71,8 +69,9 @@ struct codes {
 
 static bool refuse(const struct link_map *object, const char *why, struct iso_fault *fault)
 {
-    snprintf(message, sizeof(message), "%s: %s; strict refuses it", object->l_name, why);
-    return refused(fault, EPERM, message);
+    snprintf(loader_message, sizeof(loader_message), "%s: %s; strict refuses it", object->l_name,
+             why);
+    return refused(fault, EPERM, loader_message);
 }
 
 /* What is mapped executable of an object, in whole pages. */
@@ -131,11 +130,11 @@ static bool refuse_gadget(const struct codes *codes, const struct gadget *gadget
         snprintf(symbol, sizeof(symbol), " (%.90s+%#tx)", info.dli_sname,
                  gadget->place - (const uint8_t *)info.dli_saddr);
     }
-    snprintf(message, sizeof(message),
+    snprintf(loader_message, sizeof(loader_message),
              "%.250s: %s at %#tx%s: code that can open its own wall; strict refuses it",
              code->object->l_name, gadget->instruction,
              gadget->place - (const uint8_t *)code->object->l_addr, symbol);
-    return refused(fault, EPERM, message);
+    return refused(fault, EPERM, loader_message);
 }
 
 /* Ranges that adjoin are searched as one: an instruction can go over their border. */

@@ -30,13 +30,14 @@ enum { UNUSED_MAX = 4 };
 
 #define LIBC_SO "libc.so.6"
 
-static __thread char message[512];
+__thread char loader_message[LOADER_MESSAGE];
 
 static void *failed(struct iso_fault *fault, int error, const char *format, const char *subject)
 {
     const char *reason = dlerror();
-    snprintf(message, sizeof(message), format, subject, reason == NULL ? "unknown reason" : reason);
-    *fault = (struct iso_fault){.exit_code = -1, .system_errno = error, .what = message};
+    snprintf(loader_message, sizeof(loader_message), format, subject,
+             reason == NULL ? "unknown reason" : reason);
+    *fault = (struct iso_fault){.exit_code = -1, .system_errno = error, .what = loader_message};
     return NULL;
 }
 

@@ -65,4 +65,9 @@ bool libraries_give_back(struct libraries *libraries);
 void libraries_undo(struct libraries *libraries);
 void libraries_undo_unused(void);
 
+/* What fault.what of a failed open() points to: one for all, for it lies in static thread-local
+ * storage, of which every namespace needs some. */
+enum { LOADER_MESSAGE = 512 };
+extern __thread char loader_message[LOADER_MESSAGE];
+
 #endif

@@ -164,7 +164,7 @@ def test_bounds_that_are_none_are_an_error(content: bytes, monkeypatch: pytest.M
     monkeypatch.setattr(bounds, "bounds", lambda: bounds.parse(content))
     done = CliRunner().invoke(main, ["bounds"])
     assert done.exit_code == 2
-    assert "Install isobench again" in done.output
+    assert "Install the project again" in done.output
 
 
 @pytest.mark.parametrize(

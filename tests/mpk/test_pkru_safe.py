@@ -39,7 +39,7 @@ def test_foreign_code_that_touches_the_trusted_heap_ends_the_process(access: str
 CLEAR = """
 import resource, struct
 from pathlib import Path
-from backends import native, registry
+from backends import TrustedHeap, native, registry
 from backends.contract import ForeignFunction
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
