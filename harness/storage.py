@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 BENCHMARKS_FILE = "benchmarks.json"
 
-#: Version of the layout of run.json.
+#: Version of the layout of stored files.
 FORMAT = 1
 
 _LOCK_PATIENCE = 2.0  # seconds
+
+
+class _Versioned(Protocol):
+    @property
+    def format(self) -> int: ...
+
+
+Stored = TypeVar("Stored", bound=_Versioned)
 
 
 class StorageError(Exception):
@@ -70,28 +78,49 @@ def read_record(folder: Path) -> RunRecord:
     Raises:
         StorageError: It is missing, truncated or not this project's.
     """
-    path = folder / RUN_FILE
+    return read(
+        folder / RUN_FILE,
+        RunRecord,
+        what="a run's record",
+        missing=f"{folder} is not a run: it has no {RUN_FILE}. "
+        "Name a folder that `isobench run` made",
+        again="measure again with `isobench run`",
+    )
+
+
+def read(path: Path, kind: type[Stored], *, what: str, missing: str, again: str) -> Stored:
+    """Read a JSON file whose layout has a version.
+
+    Args:
+        path: The file.
+        kind: What it holds.
+        what: The same in words.
+        missing: What to say when there is none.
+        again: How it is made once more.
+
+    Raises:
+        StorageError: It is missing, truncated or not this project's.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise StorageError(
-            f"{folder} is not a run: it has no {RUN_FILE}. Name a folder that `isobench run` made"
-        ) from None
+        raise StorageError(missing) from None
+    except NotADirectoryError:
+        raise StorageError(f"{path.parent} is a file. Name the folder that it is in") from None
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     try:
-        record = msgspec.json.decode(data, type=RunRecord)
+        stored = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(
-            f"{path} is truncated or not a run's record ({error}). "
-            "Restore it, or measure again with `isobench run`"
+            f"{path} is truncated or not {what} ({error}). Restore it, or {again}"
         ) from error
-    if record.format != FORMAT:
+    if stored.format != FORMAT:
         raise StorageError(
-            f"{path} has format {record.format}, and this version reads {FORMAT}. "
+            f"{path} has format {stored.format}, and this version reads {FORMAT}. "
             "Read it with the version that wrote it"
         )
-    return record
+    return stored
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from harness.storage import StorageError, replacing
+from harness.storage import FORMAT, read, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from backends.contract import Guarantees
 
 ATTACKS_FILE = "attacks.json"
-
-#: Version of the layout of the file.
-FORMAT = 1
 
 #: What an attack works by. Claims reach as far as is said in `backends.contract.Guarantees`.
 Means = Literal["memory", "system call", "own WRPKRU", "libc's WRPKRU"]
@@ -209,25 +206,10 @@ def load(folder: Path) -> Matrix:
     Raises:
         StorageError: It is missing, truncated or not this project's.
     """
-    path = folder / ATTACKS_FILE
-    try:
-        data: Any = path.read_bytes()
-    except FileNotFoundError:
-        raise StorageError(
-            f"{folder} has no {ATTACKS_FILE}. Name a folder that `isobench attack` made"
-        ) from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        matrix = msgspec.json.decode(data, type=Matrix)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StorageError(
-            f"{path} is truncated or not a matrix of attacks ({error}). "
-            "Restore it, or make it again with `isobench attack`"
-        ) from error
-    if matrix.format != FORMAT:
-        raise StorageError(
-            f"{path} has format {matrix.format}, and this version reads {FORMAT}. "
-            "Read it with the version that wrote it"
-        )
-    return matrix
+    return read(
+        folder / ATTACKS_FILE,
+        Matrix,
+        what="a matrix of attacks",
+        missing=f"{folder} has no {ATTACKS_FILE}. Name a folder that `isobench attack` made",
+        again="make it again with `isobench attack`",
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backends.command import as_typed, typed
+from backends.names import unknown
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -46,6 +47,12 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(130)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command that was asked for; say which was meant if there is none."""
+        if args[0] not in _COMMANDS:
+            ctx.fail(unknown("command", args[0], list(_COMMANDS)))
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from backends import registry
 from backends.command import as_typed
 from harness.attacks import catalogue
 from harness.cli import bad_input, cannot_write, failed
+from harness.cli.progress import bar
 from harness.storage import StorageError
 from harness.wording import duration, number
 
@@ -233,15 +233,7 @@ class _Shown:
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
         self._total = total
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._bar = bar(console)
         self._task = self._bar.add_task("", total=total, left="")
         self._began = time.monotonic()
         self._done = 0

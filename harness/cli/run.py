@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from backends.command import as_typed
 from harness import run as running
 from harness import storage
 from harness.cli import bad_input, cannot_write, failed, planning
+from harness.cli.progress import bar
 from harness.wording import duration, number
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _obstacle() -> str:
     epilog="""\b
 Examples:
   isobench run                              every figure, a few sizes, a few minutes
-  isobench run --preset smoke               does it work? about a minute
+  isobench run --preset smoke               does it work? about two minutes
   isobench run --preset paper               all sizes of the paper, rigorously
   isobench run --backend none --backend sandcrust-pipe --workload switch
   isobench run -- --rigorous --affinity=1   options of pyperf
@@ -192,16 +192,7 @@ class _Shown:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            refresh_per_second=1,  # drawing is work on the machine that measures
-            disable=not console.is_terminal,
-        )
+        self._bar = bar(console)
         self._task = self._bar.add_task("", total=0, left="")
         self._expected: dict[str, float] = {}
         self._done_seconds = 0.0

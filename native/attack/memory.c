@@ -84,16 +84,26 @@ static int use_blocks(void)
     return 0;
 }
 
-ATTACK(use_after_free)
+/* Two blocks, freed one after the other: the first is the second's link. False: no memory. */
+static bool free_two(uint8_t **second)
 {
     drain();
     uint8_t *volatile first = malloc(SIZE);
-    uint8_t *volatile second = malloc(SIZE);
-    if (first == NULL || second == NULL) {
-        return 1;
+    *second = malloc(SIZE);
+    if (first == NULL || *second == NULL) {
+        return false;
     }
     free(first);
-    free(second);
+    free(*second);
+    return true;
+}
+
+ATTACK(use_after_free)
+{
+    uint8_t *second;
+    if (!free_two(&second)) {
+        return 1;
+    }
     link_to(second, attack);
     return use_blocks();
 }
@@ -101,14 +111,10 @@ ATTACK(use_after_free)
 /* The block's mark that it is free already, a key, is overwritten between. */
 ATTACK(free_twice)
 {
-    drain();
-    uint8_t *volatile first = malloc(SIZE);
-    uint8_t *volatile second = malloc(SIZE);
-    if (first == NULL || second == NULL) {
+    uint8_t *second;
+    if (!free_two(&second)) {
         return 1;
     }
-    free(first);
-    free(second);
     ((volatile uint64_t *)(void *)second)[1] = 0;
     free(second);
     uint8_t *volatile again = malloc(SIZE); /* is the second, and still counts as free */

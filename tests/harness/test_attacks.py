@@ -301,3 +301,8 @@ def test_walls_that_are_not_attacked_are_listed_with_reason() -> None:
     absent = {one.backend: one for one in (*plan.absent, *others)}
     assert attacked | set(absent) == {backend.name for backend in registry.all_backends()}
     assert all(one.reason and one.remedy for one in absent.values())
+
+
+def test_a_single_byte_that_an_attack_writes_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canaries.os, "urandom", lambda length: b"\x66" * length)
+    assert b"\x66" not in canaries._content()

@@ -65,7 +65,8 @@ def test_the_console_command_is_the_module() -> None:
         (["compare", "nowhere", "nowhere"], "nowhere is not a run"),
         (["bounds", "speed"], "no figure 'speed'"),
         (["bounds", "--counts", "native-loop"], "native-loop is a ratio"),
-        (["frobnicate"], "frobnicate"),
+        (["frobnicate"], "no command 'frobnicate'"),
+        (["attak"], "did you mean attack"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(
