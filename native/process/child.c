@@ -96,14 +96,6 @@ static void check_parent(int signal)
     }
 }
 
-#if defined(__GLIBC__)
-static void exit_at_once(int status, void *unused)
-{
-    (void)unused;
-    _exit(status);
-}
-#endif
-
 static void require(bool done)
 {
     if (!done) {
@@ -140,6 +132,47 @@ static void reset_signals(void)
     require(sigaction(SIGRTMAX, &action, NULL) == 0);
 }
 
+/* ---- exit handlers ---- */
+
+#if defined(__GLIBC__)
+enum { REGISTRATION_SECONDS = 2 }; /* it takes microseconds */
+
+static void exit_at_once(int status, void *unused)
+{
+    (void)unused;
+    _exit(status);
+}
+
+static void give_up(int signal)
+{
+    (void)signal;
+    _exit(CHILD_EXIT_SETUP);
+}
+
+/*
+ * A library that calls exit() would run the exit handlers of the parent's program, which delete
+ * files and write out buffers that are the parent's. The last to register runs first.
+ *
+ * Another thread may have been registering one at the fork (a library's destructors, in dlopen());
+ * then the lock of the list is held for ever in this copy of the process, which glibc does not
+ * know, and the child gives up instead of the parent waiting for it.
+ */
+static void replace_exit_handlers(void)
+{
+    struct sigaction action = {.sa_handler = give_up};
+    require(sigaction(SIGALRM, &action, NULL) == 0);
+    alarm(REGISTRATION_SECONDS);
+    require(on_exit(exit_at_once, NULL) == 0);
+    alarm(0);
+    action.sa_handler = SIG_DFL;
+    require(sigaction(SIGALRM, &action, NULL) == 0);
+}
+#else
+static void replace_exit_handlers(void)
+{
+}
+#endif
+
 void child_prepare(const struct child_context *context)
 {
     parent_pid = context->parent;
@@ -160,11 +193,7 @@ void child_prepare(const struct child_context *context)
     require(prctl(PR_SET_DUMPABLE, 0) == 0);
     /* A set-user-ID program that the foreign code turns into could not be killed any more. */
     require(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-#if defined(__GLIBC__)
-    /* A library that calls exit() would run the exit handlers of the parent's program, which delete
-     * files and write out buffers that are the parent's. The last to register runs first. */
-    require(on_exit(exit_at_once, NULL) == 0);
-#endif
+    replace_exit_handlers();
 }
 
 /* ---- talking ---- */

@@ -1,6 +1,9 @@
 /* Several threads, each with sandboxes of its own. */
 #include "sandbox.h"
 
+#include "../../native/process/child.h"
+
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -145,3 +148,65 @@ TEST(a_copy_made_at_any_moment_holds_no_childs_pipe_open)
         exit_status_of(copies[i]);
     }
 }
+
+/* ---- glibc's lock of exit handlers ---- */
+
+#if defined(__GLIBC__)
+void __cxa_finalize(void *library); /* of the C++ ABI; no header has it */
+
+static atomic_bool done;
+
+/* Holds that lock nearly all the time. */
+static void *look_through_exit_handlers(void *unused)
+{
+    static char no_library;
+    while (!atomic_load(&done)) {
+        __cxa_finalize(&no_library);
+    }
+    return unused;
+}
+
+/* Returns whether the child gave up, which it does in the place of hanging. */
+static bool gives_up(struct box *box)
+{
+    struct answer answer = try_open(box);
+    if (answer.status != ISO_OK) {
+        CHECK_REFUSED(answer, ECHILD, "the child, which died while setting itself up");
+        return true;
+    }
+    answer = call(box, benign_echo, "abc", 3);
+    bool gave_up = answer.status == ISO_VIOLATION;
+    if (gave_up) {
+        CHECK_EXIT(answer, CHILD_EXIT_SETUP);
+    } else {
+        CHECK_OUTPUT(box, answer, "abc", 3);
+    }
+    close_box(box);
+    return gave_up;
+}
+
+TEST(a_child_forked_while_exit_handlers_are_locked_gives_up_in_time)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    skip("AddressSanitizer's allocator knows no fork() in a program with threads: the child hangs");
+#endif
+    enum { TRIES = 1000 };
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, look_through_exit_handlers, NULL) == 0);
+    for (int hardened = 0; hardened < (iso_hardening_here() == ISO_HARDENING_HERE ? 2 : 1);
+         hardened++) {
+        FOR_EACH_WALL(wall)
+        {
+            struct box box = {.mechanism = wall, .hardened = hardened != 0};
+            int tries = 0;
+            while (!gives_up(&box)) {
+                CHECK(++tries < TRIES); /* or the thread is not in its way */
+            }
+        }
+    }
+    atomic_store(&done, true);
+    pthread_join(thread, NULL);
+    struct box box = {.mechanism = &iso_pipe};
+    CHECK(!gives_up(&box));
+}
+#endif
