@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <stdlib.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -39,12 +40,28 @@ int iso_landlock_version(void)
     return version > 0 ? version : 0;
 }
 
+/* All that a process can read is code where its personality says so, and so the filter's refusal of
+ * PROT_EXEC would be worth nothing. Returns what stands in the way, with errno, or NULL. */
+static const char *check_personality(void)
+{
+    int own = personality(0xffffffff); /* asks */
+    if (own == -1) {
+        return "personality";
+    }
+    errno = ENOTSUP;
+    return own & READ_IMPLIES_EXEC ? "the program's personality READ_IMPLIES_EXEC" : NULL;
+}
+
 enum iso_status hardening_open(const struct iso_options *options, struct hardening **result,
                                struct iso_fault *fault)
 {
     *result = NULL;
-    const char *what = "calloc";
-    struct hardening *hardening = calloc(1, sizeof(*hardening));
+    const char *what = check_personality();
+    struct hardening *hardening = NULL;
+    if (what == NULL) {
+        what = "calloc";
+        hardening = calloc(1, sizeof(*hardening));
+    }
     if (hardening != NULL) {
         hardening->address_space = options->address_space;
         hardening->landlock_version = landlock_version();

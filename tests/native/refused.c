@@ -4,6 +4,7 @@
  */
 #include "sandbox.h"
 
+#include "../../native/process/child.h"
 #include "../../native/process/wire.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -261,13 +263,6 @@ TEST(a_request_that_cannot_be_written_is_an_error_and_the_next_is_right)
 
 /* ---- hardening ---- */
 
-static void require_hardening(void)
-{
-    if (iso_hardening_here() != ISO_HARDENING_HERE) {
-        skip("built without libseccomp, or on a kernel without seccomp filters");
-    }
-}
-
 static void check_hardening_is_refused(const char *name, int error, const char *what)
 {
     FOR_EACH_WALL(wall)
@@ -314,11 +309,20 @@ TEST(a_second_child_that_cannot_be_hardened_runs_nothing_and_the_next_is_right)
         if (wall == &iso_pipe) {
             CHECK_REFUSED(answer, EACCES, "seccomp in the child");
         } else {
-            CHECK_EXIT(answer, 125); /* CHILD_EXIT_SETUP */
+            CHECK_EXIT(answer, CHILD_EXIT_SETUP);
         }
         CHECK_WORKS(&box);
         close_box(&box);
     }
+}
+
+TEST(nothing_is_hardened_in_a_program_whose_data_is_code)
+{
+    require_hardening();
+    int before = personality(0xffffffff);
+    CHECK(before != -1 && personality((unsigned long)before | READ_IMPLIES_EXEC) == before);
+    check_hardening_is_refused(NULL, ENOTSUP, "the program's personality READ_IMPLIES_EXEC");
+    CHECK(personality((unsigned long)before) != -1);
 }
 
 /* What is left open in a hardened child, as bits. */
