@@ -15,10 +15,12 @@ enum {
 static uint8_t large[LARGE];
 
 static const struct iso_mechanism *wall;
+static bool hardened;
 
 static void live(void)
 {
-    struct box box = {.mechanism = wall, .pinned = true, .cpu = sched_getcpu()};
+    struct box box = {
+        .mechanism = wall, .pinned = true, .cpu = sched_getcpu(), .hardened = hardened};
     open_step(&box);
     call_step(&box, CALL, 0, "abc", 3);
     call_step(&box, LARGE_CALL, 0, large, sizeof(large));
@@ -27,7 +29,7 @@ static void live(void)
     if (wall != &iso_direct) {
         violation_step(&box);
         call_step(&box, CALL_AFTER_VIOLATION, 0, "abc", 3);
-        timeout_step(&box);
+        timeout_step(&box, hardened ? hostile_loop : hostile_sleep); /* that may not sleep */
         call_step(&box, CALL_AFTER_TIMEOUT, 0, "abc", 3);
         fork_step(&box);
     }
@@ -54,6 +56,24 @@ TEST(whatever_fails_once_under_a_pipe_is_an_error_once)
 TEST(whatever_fails_once_under_a_fork_is_an_error_once)
 {
     sweep_wall(&iso_fork, true);
+}
+
+static void sweep_hardened(const struct iso_mechanism *mechanism, const char *name)
+{
+    require_hardening();
+    wall = mechanism;
+    hardened = true;
+    sweep(&(struct sweep){.wall = name, .life = live, .brief = true});
+}
+
+TEST(whatever_fails_once_under_a_hardened_pipe_is_an_error_once)
+{
+    sweep_hardened(&iso_pipe, "pipe (hardened)");
+}
+
+TEST(whatever_fails_once_under_a_hardened_fork_is_an_error_once)
+{
+    sweep_hardened(&iso_fork, "fork (hardened)");
 }
 
 /* It calls no function. */

@@ -25,13 +25,6 @@
 #define SYS_io_uring_setup 425
 #endif
 
-static void require_hardening(void)
-{
-    if (iso_hardening_here() != ISO_HARDENING_HERE) {
-        skip("built without libseccomp, or on a kernel without seccomp filters");
-    }
-}
-
 static void check_refused_call(const struct box *box, enum foreign function, uint64_t number,
                                int system_call)
 {

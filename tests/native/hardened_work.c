@@ -14,13 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static void require_hardening(void)
-{
-    if (iso_hardening_here() != ISO_HARDENING_HERE) {
-        skip("built without libseccomp, or on a kernel without seccomp filters");
-    }
-}
-
 static void check_returns_0(iso_function *function)
 {
     require_hardening();

@@ -57,6 +57,7 @@ enum failure {
     X(on_exit, MINUS_ONE, ENOMEM)                                                                  \
     X(open, MINUS_ONE, EMFILE, EACCES)                                                             \
     X(open_memstream, NOTHING, ENOMEM)                                                             \
+    X(personality, MINUS_ONE, EPERM)                                                               \
     X(pipe2, MINUS_ONE, EMFILE, ENFILE)                                                            \
     X(nanosleep, MINUS_ONE, EINTR)                                                                 \
     X(ppoll, MINUS_ONE, EINTR, EINVAL)                                                             \
@@ -111,7 +112,7 @@ static const char *const SAFE[] = {
     "lseek", "memchr", "memcpy", "memmem", "memmove", "memset", "qsort", "sigaddset", "sigemptyset",
     "sigfillset", "sigismember", "sigorset", "snprintf", "strchr", "strcmp", "strlen", "strncmp",
     "__errno_location", "__libc_current_sigrtmax", "__libc_current_sigrtmin", "__rseq_offset",
-    "__rseq_size", "sched_yield", "__stack_chk_fail", "__stack_chk_guard",
+    "__rseq_size", "alarm", "sched_yield", "__stack_chk_fail", "__stack_chk_guard",
     /* They tell what is. */
     "clock_gettime", "dl_iterate_phdr", "dlerror", "getauxval", "getpid", "getppid", "gettid",
     "malloc_usable_size",

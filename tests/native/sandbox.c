@@ -9,6 +9,13 @@
 
 const struct iso_mechanism *const walls[2] = {&iso_pipe, &iso_fork};
 
+void require_hardening(void)
+{
+    if (iso_hardening_here() != ISO_HARDENING_HERE) {
+        skip("built without libseccomp, or on a kernel without seccomp filters");
+    }
+}
+
 /* ---- opening ---- */
 
 static void *benign_library;

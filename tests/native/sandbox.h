@@ -113,6 +113,9 @@ void release(const struct box *box, struct answer *answer);
 
 #define MS UINT64_C(1000000) /* in ns */
 
+/* Skips the test where no child can be hardened. */
+void require_hardening(void);
+
 /* ---- what an answer must be; releases it ---- */
 
 #define CHECK_OUTPUT(box, answer, wanted, length)                                                  \

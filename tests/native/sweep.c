@@ -168,11 +168,11 @@ void violation_step(const struct box *box)
                 answer.reply.fault.signal == SIGABRT);
 }
 
-void timeout_step(const struct box *box)
+void timeout_step(const struct box *box, enum foreign endless)
 {
     struct answer answer;
     begin_step(TIMEOUT);
-    ATTEMPT(answer, call_through(box, 5 * MS, hostile_sleep, NULL, 0),
+    ATTEMPT(answer, call_through(box, 5 * MS, endless, NULL, 0),
             answer.status == ISO_VIOLATION &&
                 answer.reply.fault.violation == ISO_VIOLATION_TIMEOUT);
 }

@@ -79,7 +79,7 @@ void call_step(const struct box *box, enum step step, uint64_t timeout_ns, const
                size_t length);
 void error_step(const struct box *box);
 void violation_step(const struct box *box);
-void timeout_step(const struct box *box);
+void timeout_step(const struct box *box, enum foreign endless);
 /* The program forks, and the new process calls. */
 void fork_step(const struct box *box);
 void close_step(struct box *box);
