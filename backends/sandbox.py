@@ -326,7 +326,10 @@ class Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it; see the class."""
-        bound = self.__signature__.bind(*args, **kwargs)
+        try:
+            bound = self.__signature__.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.__name__}{self.__signature__}: {error}") from None
         bound.apply_defaults()
         try:
             results = self._sandbox._run(self._declaration, bound.arguments)  # noqa: SLF001 - one module

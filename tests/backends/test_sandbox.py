@@ -42,6 +42,18 @@ def test_state_lasts_until_a_violation_or_a_late_declaration(sandbox: Sandbox) -
     assert count() == first
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [((), "missing a required argument: 'code'"), ((1, 2), "too many positional arguments")],
+)
+def test_a_wrong_number_of_arguments_is_told_with_the_function(
+    sandbox: Sandbox, arguments: tuple[int, ...], problem: str
+) -> None:
+    status = sandbox.function("int status(int code)")
+    with pytest.raises(TypeError, match=rf"^status\(code\): {problem}$"):
+        status(*arguments)
+
+
 def test_a_signals_handler_is_refused_the_sandbox_that_it_interrupts(sandbox: Sandbox) -> None:
     status = sandbox.function("int status(int code)")
     spin = sandbox.function("void spin(void)")
