@@ -400,7 +400,8 @@ class Backend(ABC):
             Others are timed from Python, binding included (level `python`).
         default_allocator: Measure with the allocator's defaults instead of the harness's setting,
             which keeps large buffers mapped.
-        standard: Runs that name no backends measure it.
+        standard: Names of the workloads that runs measure it in which name no backends; None: all
+            that it can run.
     """
 
     name: str
@@ -413,7 +414,7 @@ class Backend(ABC):
     workloads: frozenset[str] | None = None
     native_loop: bool = False
     default_allocator: bool = False
-    standard: bool = True
+    standard: frozenset[str] | None = None
 
     def availability(self) -> Availability:
         """Say whether this backend works on this machine. Quick: it is asked for every listing."""

@@ -114,7 +114,7 @@ def _serialised() -> Iterator[ProtectionKeys]:
                 codec=codec,
                 options={"result": "serialised", "syscalls": "refused", "optimisation": level},
                 workloads=None if level == "O2" else _FIGURE_4,
-                standard=level == "O2" or codec.startswith("abomonation"),
+                standard=None if level == "O2" or codec.startswith("abomonation") else frozenset(),
                 delivery="serialised",
                 optimisation=level,
             )
@@ -143,7 +143,7 @@ BACKENDS = (
         summary="As mpk, and libraries with code that could lift the wall from within are refused.",
         options={"result": "copy", "syscalls": "refused", "gadgets": "refused"},
         guarantees=replace(_REFUSED, strict=True),
-        standard=False,  # a call costs what it costs under mpk
+        standard=frozenset({"switch"}),  # there is nothing else that it does otherwise than mpk
         strict=True,
     ),
     *_serialised(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Literal
 
@@ -186,9 +187,7 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
         if not 1 <= size <= 1 << 30:
             raise PlanError(f"size {size}: must be between 1 and {1 << 30} bytes")
     try:
-        wanted = [registry.find(name) for name in dict.fromkeys(backends)] or [
-            backend for backend in registry.all_backends() if backend.standard
-        ]
+        wanted = [registry.find(name) for name in dict.fromkeys(backends)] or list(_standard())
         tasks = [workloads.find(name) for name in workload_names] or list(workloads.WORKLOADS)
     except LookupError as error:
         raise PlanError(str(error)) from error
@@ -244,6 +243,15 @@ def make_plan(  # noqa: PLR0913 - each is an axis of the plan
     return Plan(
         preset=preset, cells=tuple(cells), unavailable=tuple(unavailable), pyperf=tuple(options)
     )
+
+
+def _standard() -> Iterator[Backend]:
+    """Take the backends that are measured when none is named, with the workloads that they are."""
+    for backend in registry.all_backends():
+        if backend.standard is None:
+            yield backend
+        elif backend.standard:
+            yield dataclasses.replace(backend, workloads=backend.standard)
 
 
 @contextlib.contextmanager

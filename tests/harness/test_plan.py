@@ -13,7 +13,7 @@ from harness.plan import PRESETS, Cell, PlanError, make_plan
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_measures_every_standard_backend_and_workload(preset: str) -> None:
     plan = make_plan(preset)
-    standard = [b for b in registry.all_backends() if b.standard]
+    standard = [b for b in registry.all_backends() if b.standard != frozenset()]
     if not PRESETS[preset].copied:  # none that only a copied content is for
         standard = [b for b in standard if b.workloads is None or b.kind == "reference"]
     available = {b.name: b.availability() for b in standard}
@@ -28,6 +28,15 @@ def test_a_backend_that_is_not_standard_is_measured_when_it_is_named() -> None:
     unusual = "mpk-bincode-v1-O0"
     assert unusual not in {cell.backend for cell in make_plan("paper").cells}
     assert {cell.backend for cell in make_plan("quick", backends=[unusual]).cells} >= {unusual}
+
+
+def test_a_backend_is_measured_in_its_standard_workloads_alone_unless_it_is_named() -> None:
+    def measured(*named: str) -> set[str]:
+        cells = make_plan("quick", backends=named).cells
+        return {cell.workload for cell in cells if cell.backend == "mpk-strict"}
+
+    assert measured() == {"switch"}
+    assert measured("mpk-strict") == {cell.workload for cell in make_plan("quick").cells}
 
 
 def test_codecs_are_measured_on_the_contents_of_the_preset_or_of_the_user() -> None:
