@@ -201,7 +201,7 @@ def _state() -> Iterator[Entry]:
 
 
 def _keys() -> Iterator[Entry]:
-    group = "protection keys"
+    group = "keys and kernel"
     system: Means = "system call"
     if _X86:
         own: Means = "own WRPKRU"

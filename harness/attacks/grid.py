@@ -26,8 +26,9 @@ LETTERS = {
     Outcome.RECOVERED: "r",
     Outcome.REFUSED: "n",
     Outcome.CONTAINED: "c",
+    Outcome.DISCLOSED: "D",
     Outcome.HUNG: "H",
-    Outcome.HOST_DIED: "D",
+    Outcome.HOST_DIED: "X",
     Outcome.ESCAPED: "E",
     Outcome.UNAVAILABLE: "/",
 }
@@ -51,17 +52,19 @@ WORDS = {
     Outcome.RECOVERED: "recovered: an error to the caller, and the next call was right",
     Outcome.REFUSED: "not loaded: the wall refuses this code when it is opened",
     Outcome.CONTAINED: "contained: nothing was harmed, but the sandbox had to end",
+    Outcome.DISCLOSED: "disclosed: memory outside was read, and nothing changed or done",
     Outcome.HUNG: "hung: the host did not go on within the time limit",
     Outcome.HOST_DIED: "died: the host's process ended",
-    Outcome.ESCAPED: "escaped: something outside was changed, told or done",
+    Outcome.ESCAPED: "escaped: something outside was changed or done",
     Outcome.UNAVAILABLE: "cannot be tried there",
 }
 REFUTED_WORDS = "behind a letter: against a claim of the wall, which is refuted"
 MEANS_WORDS = (
     "Means: M memory (loads, stores, jumps), S system calls, W its own WRPKRU or XRSTOR, L that of "
     "libc. Claims reach to S only where system calls are claimed, to W only where strictness is, "
-    f"and to L nowhere. Capitals without {REFUTED} are limits that a wall admits."
+    "and to L nowhere."
 )
+ADMITTED_WORDS = f"Capitals without {REFUTED} are limits that a wall admits."
 BENIGN_WORDS = "Benign rows are no attacks: whatever is not harmless does not work behind the wall."
 NO_CONTROL_WORDS = f"{NO_CONTROL} did no harm without a wall either, and so proves nothing."
 
@@ -268,7 +271,7 @@ def _rows(matrix: Matrix) -> list[Row]:
 
 
 def places(matrix: Matrix, grid: Grid) -> list[str]:
-    """Say where attacks ran, which walls were not attacked, and whether all of it ran."""
+    """Say where attacks ran, and whether all of it did."""
     lines = []
     for machine in matrix.machines:
         walls = dict.fromkeys(
@@ -280,6 +283,12 @@ def places(matrix: Matrix, grid: Grid) -> list[str]:
         lines.append(f"Machine {machine.name}: Linux {machine.kernel}, {machine.cpu}{alone}.")
     if not matrix.complete:
         lines.append("Not complete: some of what was asked for did not run.")
-    if matrix.absent:
-        lines.append(f"Not attacked: {', '.join(absent.backend for absent in matrix.absent)}.")
     return lines
+
+
+def absences(matrix: Matrix) -> list[str]:
+    """Say which walls were not attacked, and why: a line a reason."""
+    walls: dict[str, list[str]] = defaultdict(list)
+    for absent in matrix.absent:
+        walls[f"{absent.reason}. {absent.remedy}."].append(absent.backend)
+    return [f"Not attacked: {', '.join(names)}. {why}" for why, names in walls.items()]

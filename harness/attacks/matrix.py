@@ -90,8 +90,8 @@ def plan(
     for backend in backends:
         availability = backend.availability()
         if backend.kind == "reference":
-            absent.append(Absent(backend.name, "It runs no foreign function", "Nothing would"))
-        elif not availability.available and availability.emulated and kernels:
+            continue  # no wall, and it runs no foreign function
+        if not availability.available and availability.emulated and kernels:
             emulable.append(backend)
         elif not availability.available:
             absent.append(Absent(backend.name, availability.reason, availability.remedy))

@@ -22,7 +22,7 @@ ATTACKS_FILE = "attacks.json"
 Means = Literal["memory", "system call", "own WRPKRU", "libc's WRPKRU"]
 
 #: Groups of attacks, in the order in which they are shown.
-GROUPS = ("benign", "memory", "control flow", "machine state", "protection keys", "environment")
+GROUPS = ("benign", "memory", "control flow", "machine state", "keys and kernel", "environment")
 
 
 class Outcome(StrEnum):
@@ -36,18 +36,23 @@ class Outcome(StrEnum):
     """The sandbox was not opened: the wall does not load this code."""
     CONTAINED = "contained"
     """Nothing outside was harmed, but the sandbox had to end."""
+    DISCLOSED = "disclosed"
+    """Memory outside was read, and nothing was changed or done there."""
     HUNG = "hung"
     """The host did not go on within the time limit."""
     HOST_DIED = "host-died"
     """The host's process ended."""
     ESCAPED = "escaped"
-    """A canary was changed or told, or the system was made to do something outside."""
+    """A canary was changed, or the system was made to do something outside."""
     UNAVAILABLE = "unavailable"
     """It cannot be tried: the machine or the wall lacks what the attack or the call needs."""
 
 
 #: Outcomes that are harm: what an attack must come to where there is no wall.
-HARM = frozenset((Outcome.HUNG, Outcome.HOST_DIED, Outcome.ESCAPED))
+HARM = frozenset((Outcome.DISCLOSED, Outcome.HUNG, Outcome.HOST_DIED, Outcome.ESCAPED))
+
+#: Claims that reading refutes.
+DISCLOSURE = frozenset(("confidentiality", "secrets"))
 
 
 class Attack(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ _COLOURS = {
     Outcome.RECOVERED: "cyan",
     Outcome.REFUSED: "cyan",
     Outcome.CONTAINED: "blue",
+    Outcome.DISCLOSED: "magenta",
     Outcome.HUNG: "yellow",
     Outcome.HOST_DIED: "yellow",
     Outcome.ESCAPED: "red",
@@ -35,6 +36,14 @@ _COLOURS = {
 }
 _REFUTED = "bold white on red"
 _COSTS = {"measured": "time", "emulated": "instr."}
+# Names of groups where there is no room for whole ones.
+_BRIEF = {
+    "control flow": "flow",
+    "machine state": "state",
+    "keys and kernel": "kernel",
+    "environment": "env",
+}
+_WIDE = 110  # characters of a console
 
 
 def write_all(matrix: Matrix, run: Run | None, folder: Path) -> list[Path]:
@@ -70,12 +79,12 @@ def print_matrix(matrix: Matrix, console: Console, costs: Costs | None = None) -
     """
     grid = laying.lay_out(matrix)
     if grid.cells:
-        console.print(_summary(grid, costs))
+        console.print(_summary(grid, costs, brief=console.width < _WIDE))
         console.print(_legend(grid), highlight=False)
     else:
         console.print("No attack was tried.")
     notes = laying.places(matrix, grid)
-    notes += _absences(matrix)
+    notes += laying.absences(matrix)
     notes += costs.sources() if costs else []
     for note in notes:
         console.print(note, markup=False, highlight=False)
@@ -84,23 +93,20 @@ def print_matrix(matrix: Matrix, console: Console, costs: Costs | None = None) -
     _print_verdicts(console, "Benign, and does not work", _broken(matrix))
 
 
-def _absences(matrix: Matrix) -> list[str]:
-    """Say why walls were not attacked: a line a reason."""
-    walls: dict[str, list[str]] = {}
-    for absent in matrix.absent:
-        walls.setdefault(f"{absent.reason}. {absent.remedy}.", []).append(absent.backend)
-    return [f"Not attacked: {', '.join(names)}: {why}" for why, names in walls.items()]
-
-
-def _summary(grid: Grid, costs: Costs | None) -> Table:
+def _summary(grid: Grid, costs: Costs | None, *, brief: bool) -> Table:
     shown = [provenance for provenance in _COSTS if costs and costs.means.get(provenance)]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     lines = _lines(grid)
     table.add_column("wall", no_wrap=True)
     for provenance in shown:
         table.add_column(_COSTS[provenance], justify="right", no_wrap=True)
     for group, rows in grid.groups.items():
-        table.add_column(f"{escape(group)} ({len(rows)})", overflow="fold")
+        name = _BRIEF.get(group, group) if brief else group
+        table.add_column(
+            f"{escape(name)} ({len(rows)})",
+            overflow="fold",
+            min_width=max(map(len, name.split()), default=0),
+        )
     before = lines[0][1].backend
     for label, column in lines:
         if laying.family_of(column.backend) != laying.family_of(before):

@@ -27,7 +27,7 @@ from backends import native, registry
 from harness import gadgets
 from harness.attacks import canaries, host
 from harness.attacks.catalogue import LIBC_GATE, RUNTIME_GATES, entries, find
-from harness.attacks.model import Attack, Harm, Outcome, Verdict, refuted
+from harness.attacks.model import DISCLOSURE, Attack, Harm, Outcome, Verdict, refuted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +150,8 @@ def _harms(report: host.Report, left: int) -> list[Harm]:
 def _outcome(report: host.Report, harms: list[Harm]) -> Outcome:
     """Decide about a host that came to its end."""
     if harms:
-        return Outcome.ESCAPED
+        only_read = all(harm.claim in DISCLOSURE for harm in harms)
+        return Outcome.DISCLOSED if only_read else Outcome.ESCAPED
     if report.next != "right":
         return Outcome.CONTAINED
     if report.called == "error" and report.said.endswith(f" {_UNABLE}"):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backends.contract import Backend
+    from harness.attacks.catalogue import Entry
     from harness.attacks.matrix import Plan
     from harness.attacks.model import Absent, Matrix, Verdict
     from harness.results import Run
@@ -101,8 +102,9 @@ def command(  # noqa: PLR0913 - a command's options
     console = Console()
     if no_emulate and kernels:
         bad_input("--kernel is of the emulated machine, which --no-emulate leaves out")
+    chosen = _chosen(attacks)
     if listing:
-        _list(console)
+        _list(chosen, console)
         return
     from harness.attacks import model
 
@@ -113,7 +115,7 @@ def command(  # noqa: PLR0913 - a command's options
         except StorageError as error:
             bad_input(error)
     else:
-        plan = _plan(names, attacks, () if no_emulate else kernels or _KERNELS, calls)
+        plan = _plan(names, chosen, () if no_emulate else kernels or _KERNELS, calls)
         matrix, folder = _attack(plan, results, name, console)
     if not matrix.complete and old is None:
         click.echo(
@@ -125,10 +127,17 @@ def command(  # noqa: PLR0913 - a command's options
         sys.exit(1)
 
 
-def _list(console: Console) -> None:
+def _chosen(names: Sequence[str]) -> Sequence[Entry]:
+    try:
+        return [catalogue.find(name) for name in dict.fromkeys(names)] or catalogue.entries()
+    except LookupError as error:
+        bad_input(error)
+
+
+def _list(entries: Sequence[Entry], console: Console) -> None:
     table = Table("attack", "by", "what it does", caption_justify="left")
     group = ""
-    for entry in catalogue.entries():
+    for entry in entries:
         attack = entry.attack
         if attack.group != group:
             group = attack.group
@@ -138,22 +147,29 @@ def _list(console: Console) -> None:
     console.print(table)
 
 
-def _plan(names: Sequence[str], attacks: Sequence[str], kernels: Sequence[str], calls: int) -> Plan:
+def _plan(
+    names: Sequence[str], attacks: Sequence[Entry], kernels: Sequence[str], calls: int
+) -> Plan:
     from harness import emulated
     from harness.attacks import matrix
 
     try:
         backends = [registry.find(name) for name in names]
-        chosen = [catalogue.find(name) for name in dict.fromkeys(attacks)] or catalogue.entries()
     except LookupError as error:
         bad_input(error)
+    for backend in backends:
+        if backend.kind == "reference":
+            bad_input(
+                f"--backend {backend.name}: a reference, which runs no foreign function; see "
+                "`isobench list` for the walls"
+            )
     others: list[Absent] = []
     if not names:
         backends, others = matrix.standard(registry.all_backends())
     obstacle = ""
     if kernels and any(_is_emulated(backend) for backend in backends):
         obstacle = emulated.obstacle()
-    plan = matrix.plan(backends, chosen, kernels=() if obstacle else kernels, calls=calls)
+    plan = matrix.plan(backends, attacks, kernels=() if obstacle else kernels, calls=calls)
     plan.absent.extend(others)
     if obstacle:
         click.echo(f"Nothing is emulated: {obstacle}", err=True)

@@ -23,7 +23,7 @@ from harness.attacks.model import Outcome
 from harness.figures import style
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.path import Path
@@ -35,7 +35,8 @@ _FILLS = {
     Outcome.RECOVERED: "#DDEFFA",
     Outcome.REFUSED: "#BFE0F5",
     Outcome.CONTAINED: "#93CCEF",
-    Outcome.HUNG: "#F5D976",
+    Outcome.DISCLOSED: "#FBEDB4",
+    Outcome.HUNG: "#F3CC55",
     Outcome.HOST_DIED: "#EFA92B",
     Outcome.ESCAPED: "#DE6A1A",
     Outcome.UNAVAILABLE: "#EEEEEE",
@@ -108,14 +109,15 @@ def _fill(cell: Cell) -> str:
     return _REFUTED if cell.refuted else _FILLS[cell.outcome]
 
 
-def legend(width: float) -> Legend:
-    """Lay the legend out for a figure so many inches wide.
+def legend(width: float, used: Collection[Outcome]) -> Legend:
+    """Lay the legend out for a figure so many inches wide: what occurs in it, and refutation.
 
-    All outcomes are explained, whether or not they occurred.
+    That nothing was refuted is seen only by who knows what it would look like.
     """
     entries = [
         (Drawn(Cell(outcome), [laying.LETTERS[outcome]]), laying.WORDS[outcome])
         for outcome in Outcome
+        if outcome in used
     ]
     refuted = Drawn(Cell(Outcome.ESCAPED, ("any",)), [laying.REFUTED])
     entries.append((refuted, laying.REFUTED_WORDS))

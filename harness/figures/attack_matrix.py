@@ -38,6 +38,7 @@ _MEANS = 0.26
 _HEADING = 0.2  # of a group
 
 _MACHINE = "machine"
+_NAMED = 3  # walls that were not attacked, at most
 _ROWS = 32  # what a page has room for, with all that stands around them
 
 
@@ -160,19 +161,26 @@ def _map(
     lines: Mapping[str, Sequence[_Line]],
     costs: Costs | None,
 ) -> _Map:
-    return _Map(title, grid.columns, lines, costs, [" ".join(_notes(matrix, grid, costs))])
+    means = any(line.means for group in lines.values() for line in group)
+    notes = " ".join(_notes(matrix, grid, costs, means=means))
+    return _Map(title, grid.columns, lines, costs, [notes])
 
 
-def _notes(matrix: Matrix, grid: Grid, costs: Costs | None) -> Iterator[str]:
+def _notes(matrix: Matrix, grid: Grid, costs: Costs | None, *, means: bool) -> Iterator[str]:
     if not grid.cells:
         yield "No attack was tried."
     else:
-        yield laying.MEANS_WORDS
+        yield from (laying.MEANS_WORDS,) if means else ()
+        yield laying.ADMITTED_WORDS
     if any(row.uncontrolled for row in grid.rows):
         yield laying.NO_CONTROL_WORDS
     if any(attack.benign for attack in matrix.attacks):
         yield laying.BENIGN_WORDS
     yield from laying.places(matrix, grid)
+    if matrix.absent:
+        names = [absent.backend for absent in matrix.absent]
+        some = names if len(names) <= _NAMED else [names[0], f"{len(names) - 1} more"]
+        yield f"Not attacked: {', '.join(some)} (tables/attacks-absent)."
     yield from () if costs is None else costs.sources()
 
 
@@ -194,7 +202,8 @@ def _draw(drawn: _Map) -> Figure:
     left = style.MARGIN + names + means + drawing.PAD
     pitch, width = _widths(drawn, left)
     title = style.wrap(drawn.title, width - 2 * style.MARGIN)
-    legend = drawing.legend(width) if lines else []
+    used = {cell.cell.outcome for line in lines for cell in line.cells if cell}
+    legend = drawing.legend(width, used) if lines else []
     room = min(width, style.PAGE) - 2 * style.MARGIN
     notes = [text for note in drawn.notes for text in style.wrap(note, room)]
 

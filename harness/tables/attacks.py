@@ -112,6 +112,7 @@ def matrix_table(matrix: Matrix, costs: Costs | None = None) -> table.Table:
                 f"{legend}.",
                 f"{laying.REFUTED} {laying.REFUTED_WORDS}.",
                 laying.MEANS_WORDS,
+                laying.ADMITTED_WORDS,
                 laying.BENIGN_WORDS,
                 *([laying.NO_CONTROL_WORDS] if any(row.uncontrolled for row in grid.rows) else ()),
                 "A row of several attacks shows the worst of them.",

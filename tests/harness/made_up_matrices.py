@@ -40,7 +40,7 @@ _ROWS: tuple[tuple[str, str, model.Means, str, Outcome], ...] = (
     ("memory", "write to a variable of another library", "memory", "static_data",
      Outcome.RECOVERED),
     ("memory", "write to thread-local storage", "memory", "static_data", Outcome.RECOVERED),
-    ("memory", "read the caller's heap", "memory", "confidentiality", Outcome.ESCAPED),
+    ("memory", "read the caller's heap", "memory", "confidentiality", Outcome.DISCLOSED),
     ("memory", "read a secret that is set apart", "memory", "secrets", Outcome.RECOVERED),
     ("control flow", "jump to an unmapped address", "memory", "recovery", Outcome.RECOVERED),
     ("control flow", "overflow the stack", "memory", "recovery", Outcome.CONTAINED),
@@ -49,9 +49,9 @@ _ROWS: tuple[tuple[str, str, model.Means, str, Outcome], ...] = (
     ("machine state", "set the alignment check flag", "memory", "machine_state",
      Outcome.HARMLESS),
     ("machine state", "change the rounding mode", "memory", "machine_state", Outcome.HARMLESS),
-    ("protection keys", "jump to pkey_set() of libc", "memory", "heap", Outcome.RECOVERED),
-    ("protection keys", "execute a WRPKRU of its own", "own WRPKRU", "heap", Outcome.ESCAPED),
-    ("protection keys", "pkey_mprotect() the caller's heap", "system call", "heap",
+    ("keys and kernel", "jump to pkey_set() of libc", "memory", "heap", Outcome.RECOVERED),
+    ("keys and kernel", "execute a WRPKRU of its own", "own WRPKRU", "heap", Outcome.ESCAPED),
+    ("keys and kernel", "pkey_mprotect() the caller's heap", "system call", "heap",
      Outcome.ESCAPED),
     ("environment", "kill the parent process", "system call", "recovery", Outcome.ESCAPED),
     ("environment", "write to an inherited descriptor", "system call", "syscalls",
@@ -125,18 +125,19 @@ def _end(
     machine: str, wall: str, claims: Guarantees, one: Attack, usual: tuple[str, Outcome]
 ) -> Verdict:
     claim, outcome = usual
+    reached = Outcome.DISCLOSED if claim in model.DISCLOSURE else Outcome.ESCAPED
+    reached = Outcome.HOST_DIED if claim == "recovery" else reached
     if wall == "none" and not one.benign:
-        outcome = Outcome.HOST_DIED if claim == "recovery" else Outcome.ESCAPED
-        outcome = Outcome.HUNG if "loop" in one.name else outcome
+        outcome = Outcome.HUNG if "loop" in one.name else reached
     elif wall == "mpk-strict" and one.means == "own WRPKRU":
         outcome = Outcome.REFUSED
     elif wall == "mpk-view" and one.name.startswith("set-the-alignment") and machine == OLD.name:
         outcome = Outcome.HOST_DIED
     elif wall == "pkru-safe" and outcome is Outcome.RECOVERED and claim != "secrets":
-        outcome = Outcome.HOST_DIED if claim == "recovery" else Outcome.ESCAPED
+        outcome = reached
     elif claims.syscalls and one.means == "system call":
         outcome = Outcome.RECOVERED
-    elif wall.startswith("sandcrust") and one.group == "protection keys":
+    elif wall.startswith("sandcrust") and one.group == "keys and kernel":
         outcome = Outcome.UNAVAILABLE
     harms = [] if one.benign or outcome not in model.HARM else [Harm(f"a canary: {claim}", claim)]
     if wall == "mpk-view" and outcome is Outcome.HOST_DIED:

@@ -112,7 +112,8 @@ def test_a_cell_is_the_worst_of_its_rows_attacks_and_what_cannot_be_tried_is_apa
     laid = grid.lay_out(make_matrix(attacks, verdicts))
     (cell,) = laid.cells.values()
     tried = [outcome for outcome in outcomes if outcome is not Outcome.UNAVAILABLE]
-    order = ["harmless", "recovered", "refused", "contained", "hung", "host-died", "escaped"]
+    order = ["harmless", "recovered", "refused", "contained", "disclosed", "hung",
+             "host-died", "escaped"]  # fmt: skip
     worst = max(tried, key=order.index, default=Outcome.UNAVAILABLE)
     assert cell.outcome is worst
 
@@ -192,7 +193,7 @@ def test_a_group_tallies_refuted_before_all_and_what_cannot_be_tried_last() -> N
     ]
     laid = grid.lay_out(make_matrix(attacks, verdicts))
     tally = laid.tally("memory", laid.columns[0])
-    assert [f"{count}{cell.mark}" for cell, count in tally.items()] == ["1D!", "2E", "2o", "1/"]
+    assert [f"{count}{cell.mark}" for cell, count in tally.items()] == ["1X!", "2E", "2o", "1/"]
 
 
 # ---- claims against facts ----

@@ -69,7 +69,7 @@ def test_letters_stand_out_against_what_is_under_them() -> None:
 def test_harm_and_each_kind_of_holding_get_darker_as_they_get_worse() -> None:
     colours = dict(zip(Outcome, fills(attack_matrix.draw(every_outcome())), strict=True))
     held = [Outcome.HARMLESS, Outcome.RECOVERED, Outcome.REFUSED, Outcome.CONTAINED]
-    harm = [Outcome.HUNG, Outcome.HOST_DIED, Outcome.ESCAPED]
+    harm = [Outcome.DISCLOSED, Outcome.HUNG, Outcome.HOST_DIED, Outcome.ESCAPED]
     for outcomes in (held, harm):
         light = [luminance(colours[outcome]) for outcome in outcomes]
         assert light == sorted(light, reverse=True)
@@ -107,10 +107,14 @@ def test_a_group_is_legible_on_a_page_with_all_that_explains_it(group: str) -> N
     assert width == style.PAGE
     assert height < 9.5
     text = prose(figure)
-    for words in (*grid.WORDS.values(), grid.REFUTED_WORDS, grid.MEANS_WORDS):
+    rows = {one.name for one in matrix.attacks if one.group == group}
+    used = {v.outcome for v in matrix.verdicts if v.attack in rows}
+    for outcome, words in grid.WORDS.items():
+        assert (words in text) == (outcome in used)
+    for words in (grid.REFUTED_WORDS, grid.MEANS_WORDS, grid.ADMITTED_WORDS):
         assert words in text
     assert "Machine emulated 6.12: Linux 6.12.9-amd64" in text
-    assert "Not attacked: page-table." in text
+    assert "Not attacked: page-table (tables/attacks-absent)." in text
     assert_legible(figure)
 
 
@@ -144,7 +148,7 @@ def test_the_summary_has_the_worst_of_each_group_and_how_many_rows_came_to_it() 
     # One claim refuted is worse than any harm that none excludes.
     verdicts[2] = verdict("wall", "three", Outcome.HOST_DIED, refuted=["recovery"])
     figure = attack_matrix.draw_summary(make_matrix(attacks, verdicts))
-    assert marks(figure) == Counter({"D!": 1, "1": 2, "c": 1})
+    assert marks(figure) == Counter({"X!": 1, "1": 2, "c": 1})
     assert_legible(attack_matrix.draw_summary(whole_matrix(), costs()))
 
 

@@ -148,8 +148,14 @@ def test_whatever_is_changed_is_an_escape(name: str) -> None:
         assert (outcome, harms) == (Outcome.ESCAPED, [Harm(name, canaries.CLAIMS[name])])
 
 
-def test_what_is_told_and_left_behind_is_an_escape() -> None:
-    assert decide(report(told="secret"))[0] is Outcome.ESCAPED
+def test_what_is_told_is_disclosed_and_what_is_done_besides_an_escape() -> None:
+    for told in ("secret", "heap"):
+        assert decide(report(told=told))[0] is Outcome.DISCLOSED
+        assert decide(report(told=told), left=1)[0] is Outcome.ESCAPED
+    assert decide(report(told="secret file"))[0] is Outcome.ESCAPED
+
+
+def test_what_is_left_behind_is_an_escape() -> None:
     assert decide(report(), left=1)[0] is Outcome.ESCAPED
     assert decide(report(next="wrong: b''"))[1][0].claim == "recovery"
 
@@ -201,6 +207,9 @@ def test_attacks_are_listed() -> None:
     assert done.exit_code == 0
     for entry in catalogue.entries():
         assert entry.attack.name in done.output
+    done = CliRunner().invoke(cli, ["attack", "--list", "--attack", "ptrace"])
+    assert "ptrace" in done.output
+    assert "io-uring" not in done.output
 
 
 @pytest.mark.parametrize(
@@ -299,7 +308,8 @@ def test_walls_that_are_not_attacked_are_listed_with_reason() -> None:
     plan = matrix.plan(chosen, catalogue.entries(), kernels=(), calls=2)
     attacked = {name for part in plan.parts for name in part.backends}
     absent = {one.backend: one for one in (*plan.absent, *others)}
-    assert attacked | set(absent) == {backend.name for backend in registry.all_backends()}
+    walls = {b.name for b in registry.all_backends() if b.kind != "reference"}
+    assert attacked | set(absent) == walls
     assert all(one.reason and one.remedy for one in absent.values())
 
 
