@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import io
 import os
 import re
 import stat
@@ -42,6 +43,8 @@ _PAGE = 4096
 _READ_MAX = 8
 # Bytes: what each read counts besides.
 _READ_COST = 16
+_SIZE_MAX = 4 << 30
+_MAGIC = b"\x7fELF"
 
 # Where the dynamic loader looks last; Debian's multiarch folders are built into its own.
 _DEFAULT_FOLDERS = tuple(
@@ -209,8 +212,8 @@ def opened(path: Path) -> Iterator[Any]:
     """Open an x86-64 ELF file; whatever it leads the reader to is a NotScannableError."""
     try:
         _check_kind(path)
-        with path.open("rb") as file:
-            yield _elf(_Rationed(file, os.fstat(file.fileno()).st_size), path)
+        content = _content(path)
+        yield _elf(_Rationed(io.BytesIO(content), len(content)), path)
     except NotScannableError:
         raise
     except OSError as error:
@@ -228,9 +231,20 @@ def _check_kind(path: Path) -> None:
         raise NotScannableError(f"{path}: {kind}")
 
 
+def _content(path: Path) -> bytes:
+    """Read all of it.
+
+    pyelftools asks for a few bytes at a time, each of which may cost a request to another machine.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise NotScannableError(f"{path}: not an ELF file")
+        if os.fstat(file.fileno()).st_size > _SIZE_MAX:
+            raise NotScannableError(f"{path}: larger than {_SIZE_MAX >> 30} GiB")
+        return _MAGIC + file.read()
+
+
 def _elf(file: _Rationed, path: Path) -> Any:
-    if file.read(4) != b"\x7fELF":
-        raise NotScannableError(f"{path}: not an ELF file")
     elf = ELFFile(file)  # type: ignore[arg-type] # all that is used of IO[bytes]
     machine = elf.get_machine_arch()
     if machine == "x86":

@@ -263,6 +263,8 @@ def test_what_cannot_be_scanned_says_why(library: Path, tmp_path: Path) -> None:
     header = code_header(library)
     huge = changed(library, tmp_path / "huge.so", {header + 32: b"\xff" * 8})
     askew = changed(library, tmp_path / "askew.so", {header + 16: b"\x01"})
+    endless = changed(library, tmp_path / "endless.so", {})
+    os.truncate(endless, 5 << 30)
     # e_machine
     arm = changed(library, tmp_path / "arm.so", {18: struct.pack("<H", 183)})
     old = changed(library, tmp_path / "old.so", {18: struct.pack("<H", 3)})
@@ -272,6 +274,7 @@ def test_what_cannot_be_scanned_says_why(library: Path, tmp_path: Path) -> None:
         (short, "truncated"),
         (huge, "truncated"),
         (askew, "no loader maps"),
+        (endless, "larger than 4 GiB"),
         (arm, "AArch64, which has no PKRU"),
         (old, "32-bit"),
         (tmp_path, "directory"),
