@@ -52,7 +52,7 @@ WORDS = {
     Outcome.RECOVERED: "recovered: an error to the caller, and the next call was right",
     Outcome.REFUSED: "not loaded: the wall refuses this code when it is opened",
     Outcome.CONTAINED: "contained: nothing was harmed, but the sandbox had to end",
-    Outcome.DISCLOSED: "disclosed: memory outside was read, and nothing changed or done",
+    Outcome.DISCLOSED: "disclosed: memory outside was read, and nothing changed",
     Outcome.HUNG: "hung: the host did not go on within the time limit",
     Outcome.HOST_DIED: "died: the host's process ended",
     Outcome.ESCAPED: "escaped: something outside was changed or done",
