@@ -56,7 +56,7 @@ def test_the_matrix_has_a_part_a_group_and_a_letter_a_cell() -> None:
     assert costs["mpk"]["an empty call, instructions"] == "89.0"
     assert costs["mpk"]["an empty call, measured"] == "—"
     state = {row["attack"]: row for row in cells(made, 4)}
-    assert state["set the alignment check flag"]["mpk-view, emulated 6.1"] == "D!"
+    assert state["set the alignment check flag"]["mpk-view, emulated 6.1"] == "X!"
     assert state["set the alignment check flag"]["mpk-view, emulated 6.12"] == "o"
     assert cells(made, 6)[0]["means"] == "S"
 
