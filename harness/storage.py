@@ -101,6 +101,8 @@ def read(path: Path, kind: type[Stored], *, what: str, missing: str, again: str)
     Raises:
         StorageError: It is missing, truncated or not this project's.
     """
+    if path.is_fifo():  # reading it would wait for somebody to write
+        raise StorageError(f"{path} is a pipe, not a file. Restore it, or {again}")
     try:
         data = path.read_bytes()
     except FileNotFoundError:

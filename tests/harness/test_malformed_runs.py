@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,12 @@ def write(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     (folder / storage.RUN_FILE).write_bytes(record)
     (folder / storage.BENCHMARKS_FILE).write_text(json.dumps(content))
     return folder
+
+
+def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / storage.RUN_FILE)
+    with pytest.raises(storage.StorageError, match="is a pipe"):
+        results.load(tmp_path)
 
 
 @pytest.mark.parametrize("what", METADATA)
