@@ -4,7 +4,8 @@
  *
  * WRPKRU takes EAX, and ECX = EDX = 0. Each one is followed by a comparison of EAX with the value
  * that belongs there, from memory that no domain can write (ERIM, USENIX Security 2019, section
- * 4.1): code that jumps to the instruction with rights of its own choosing ends in a trap.
+ * 4.1): code that jumps to the instruction with rights of its own choosing ends in a trap. So does
+ * code that jumps to the gate of another domain, or of none, which nobody is inside of.
  */
 #include "gate.h"
 
@@ -69,6 +70,8 @@ gate_code_inside:
 .endif
     cmp STATE(GATE_PKRU), %eax
     jne 9f
+    cmpq $0, STATE(GATE_CALLER_RSP)
+    je 9f
     mov %r8, %rdx
     mov %r9, %rcx
     jmp *%r11
@@ -124,6 +127,8 @@ gate_code_resume:
     SWITCH_RIGHTS
     cmp STATE(GATE_PKRU), %eax
     jne 9f
+    cmpq $0, STATE(GATE_CALLER_RSP)
+    je 9f
     lea STATE(GATE_RESUME_FLAGS), %rsp  /* no other memory can be read without a register */
     popfq
     mov STATE(GATE_RESUME_RAX), %rax

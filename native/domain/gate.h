@@ -55,7 +55,7 @@
 #include <stdint.h>
 
 struct gate {
-    uint64_t caller_rsp;    /* the whole rewind context; 0: nobody is inside */
+    uint64_t caller_rsp;    /* the whole rewind context; 0: nobody is inside, or can get there */
     volatile uint8_t *flag; /* of the thread that uses the gate: it is inside a domain */
     uint64_t caller_fs;
     uint64_t caller_gs;

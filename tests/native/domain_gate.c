@@ -6,6 +6,7 @@
 
 #include "../../native/domain/gate.h"
 #include "../../native/domain/signal_stack.h"
+#include "../../native/pkru_safe/gate.h"
 
 #include <signal.h>
 
@@ -48,6 +49,107 @@ static void sweep(const struct box *box, const char *begin, const char *end)
     }
     check_pattern();
     CHECK(violations > 0);
+}
+
+/* At every byte, with these rights, leading back to code of the domain's own that writes where it
+ * may not: to memory of the process's, and of another domain's, if there is one. */
+static void take_rights(const struct box *box, const char *begin, const char *end, uint32_t rights,
+                        uint8_t *others)
+{
+    static uint8_t own = 1;
+    if (stray_rights_end_the_process()) {
+        return;
+    }
+    for (const char *at = begin; at < end; at++) {
+        uint8_t *const victims[] = {&own, others};
+        for (int i = 0; i < (others != NULL ? 2 : 1); i++) {
+            uint8_t before = *victims[i];
+            const uint64_t input[] = {(uintptr_t)at, rights, (uintptr_t)victims[i]};
+            struct answer answer =
+                call_within(box, 500 * MS, hostile_take_rights, input, sizeof(input));
+            if (*victims[i] != before) {
+                check_failed(__FILE__, __LINE__, "at +%ld with rights %#x: victim %d was written",
+                             (long)(at - begin), rights, i);
+            }
+            if (answer.status == ISO_OK) {
+                box->mechanism->release(box->sandbox, &answer.reply.output);
+            }
+            CHECK_WORKS(box);
+        }
+    }
+}
+
+static void take_rights_of_gate(unsigned number)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_domain};
+    struct box other = {.mechanism = &iso_domain};
+    open_box(&box);
+    CHECK_WORKS(&box);
+    open_box(&other);
+    CHECK_WORKS(&other);
+    uint8_t *others = (uint8_t *)(uintptr_t)gates[1].stack_top - 64;
+    const uint32_t rights[] = {0, gates[1].pkru};
+    for (int i = 0; i < 2; i++) {
+        take_rights(&box, gate_code(number, gate_code_begin), gate_code(number, gate_code_end),
+                    rights[i], others);
+    }
+    CHECK_WORKS(&other);
+    close_box(&other);
+    close_box(&box);
+}
+
+TEST(no_rights_come_of_its_own_gate)
+{
+    take_rights_of_gate(0);
+}
+
+TEST(no_rights_come_of_another_domains_gate)
+{
+    take_rights_of_gate(1);
+}
+
+TEST(no_rights_come_of_a_gate_that_nobody_has_used)
+{
+    take_rights_of_gate(5);
+}
+
+static void take_rights_of_pkru_safe(void)
+{
+    struct box box = {.mechanism = &iso_domain};
+    open_box(&box);
+    CHECK_WORKS(&box);
+    take_rights(&box, pkru_safe_begin, pkru_safe_end, 0, NULL);
+    size_t last = (size_t)(PKRU_SAFE_GATES - 1) * PKRU_SAFE_STRIDE;
+    take_rights(&box, pkru_safe_begin + last, pkru_safe_end + last, 0, NULL);
+    close_box(&box);
+}
+
+TEST(no_rights_come_of_gates_of_pkru_safe_that_nobody_has_used)
+{
+    need_protection_keys();
+    take_rights_of_pkru_safe();
+}
+
+TEST(no_rights_come_of_gates_of_pkru_safe_that_nobody_is_in)
+{
+    need_protection_keys();
+    struct box trusting = {.mechanism = &iso_pkru_safe};
+    open_box(&trusting);
+    CHECK_WORKS(&trusting);
+    take_rights_of_pkru_safe();
+    close_box(&trusting);
+    take_rights_of_pkru_safe();
+}
+
+TEST(no_rights_come_of_what_sets_them_outside)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_domain};
+    open_box(&box);
+    CHECK_WORKS(&box);
+    take_rights(&box, (const char *)(uintptr_t)gate_set_rights, gate_set_rights_end, 0, NULL);
+    close_box(&box);
 }
 
 static void sweep_gate(unsigned number)

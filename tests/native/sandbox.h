@@ -24,6 +24,7 @@
     X(hostile, fpu_exception_flags)                                                                \
     X(hostile, old_system_call)                                                                    \
     X(hostile, jump_with)                                                                          \
+    X(hostile, take_rights)                                                                        \
     X(hostile, forge_frame)
 #else
 #define MACHINE_FUNCTIONS(X)
