@@ -210,7 +210,7 @@ def _keys() -> Iterator[Entry]:
         yield _entry(group, "own XRSTOR", "open all keys, and write", "xrstor", "heap", means=own,
                      own_code=True)  # fmt: skip
         yield _entry(group, "jump into the gate", "to each WRPKRU of the runtime",
-                     "jump_to_wrpkru", RUNTIME_GATES)  # fmt: skip
+                     "jump_to_wrpkru", RUNTIME_GATES, means="runtime's WRPKRU")  # fmt: skip
         yield _entry(group, "jump to libc's WRPKRU", "and write", "jump_to_wrpkru", LIBC_GATE,
                      means="libc's WRPKRU")  # fmt: skip
     for row, summary, symbol, target in (

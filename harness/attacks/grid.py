@@ -43,6 +43,7 @@ MEANS: Mapping[Means, str] = {
     "memory": "M",
     "system call": "S",
     "own WRPKRU": "W",
+    "runtime's WRPKRU": "R",
     "libc's WRPKRU": "L",
 }
 
@@ -60,9 +61,9 @@ WORDS = {
 }
 REFUTED_WORDS = "behind a letter: against a claim of the wall, which is refuted"
 MEANS_WORDS = (
-    "Means: M memory (loads, stores, jumps), S system calls, W its own WRPKRU or XRSTOR, L that of "
-    "libc. Claims reach to S only where system calls are claimed, to W only where strictness is, "
-    "and to L nowhere."
+    "Means: M memory (loads, stores, jumps), S system calls, W its own WRPKRU or XRSTOR, R that of "
+    "the walls' gates, L libc's. Claims reach to S and R only where system calls are claimed, to W "
+    "only where strictness is, and to L nowhere."
 )
 ADMITTED_WORDS = f"Capitals without {REFUTED} are limits that a wall admits."
 BENIGN_WORDS = "Benign rows are no attacks: whatever is not harmless does not work behind the wall."

@@ -87,6 +87,8 @@ def test_a_folder_without_a_matrix_is_a_storage_error_that_names_it(tmp_path: Pa
         ("system call", True, False, True),
         ("own WRPKRU", True, False, False),
         ("own WRPKRU", False, True, True),
+        ("runtime's WRPKRU", False, True, False),
+        ("runtime's WRPKRU", True, False, True),
         ("libc's WRPKRU", True, True, False),
     ],
 )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -12,7 +12,7 @@ from made_up_runs import EMULATED, make_row, make_run
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_rgb
 
-from harness.attacks import cost, grid
+from harness.attacks import cost, grid, model
 from harness.attacks.model import GROUPS, Matrix, Outcome
 from harness.figures import attack_cells, attack_matrix, style
 
@@ -165,12 +165,12 @@ def test_cost_stands_over_each_wall_once_and_a_dash_where_it_is_not_known() -> N
 
 
 def test_means_stand_beside_each_row_and_what_proves_nothing_is_marked() -> None:
-    means = ("memory", "system call", "own WRPKRU", "libc's WRPKRU")
-    attacks = [attack(name, means=by) for name, by in zip("abcd", means, strict=True)]
+    means = get_args(model.Means)
+    attacks = [attack(name, means=by) for name, by in zip("abcde", means, strict=True)]
     verdicts = [verdict("none", one.name, Outcome.HARMLESS) for one in attacks[1:]]
     figure = attack_matrix.draw(make_matrix(attacks, [verdict("none", "a"), *verdicts]))
     shown = texts(figure)
-    assert {"a", "b *", "c *", "d *", "M", "S", "W", "L"} <= set(shown)
+    assert {"a", "b *", "c *", "d *", "e *", "M", "S", "W", "R", "L"} <= set(shown)
     assert grid.NO_CONTROL_WORDS in prose(figure)
 
 
