@@ -80,19 +80,24 @@ def _print_json(outcomes: list[bounds.Outcome]) -> None:
     click.echo(json.dumps(rows, indent=2))
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004 - digits
+
+
 def _range(bound: bounds.Bound) -> str:
-    return f"{bound.least:g} to {bound.bound:g}" if bound.least else f"{bound.bound:g}"
+    most = _figure(bound.bound)
+    return f"{_figure(bound.least)} to {most}" if bound.least else most
 
 
 def _print(outcomes: list[bounds.Outcome]) -> None:
     table = Table()
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("bound", justify="right")
+    table.add_column("figure", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("bound", justify="right", no_wrap=True)
     table.add_column("")
     table.add_column("what")
     for outcome in outcomes:
-        value = "–" if outcome.value is None else f"{outcome.value:.4g}"
+        value = "–" if outcome.value is None else _figure(outcome.value)
         verdict = "[green]ok[/]" if outcome.ok else "[red]no[/]"
         what = f"{outcome.bound.what} ({outcome.bound.kind})"
         if outcome.problem:
