@@ -20,6 +20,7 @@ static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static unsigned lock_depth;
 static struct domain domains[GATE_COUNT];
 static bool prepared;
+atomic_bool domains_end;
 
 static bool refused(struct iso_fault *fault, const char *what)
 {
@@ -48,11 +49,24 @@ static void abandon(struct domain *domain)
     domain->gate->caller_rsp = 0;
 }
 
+/* Of whichever domain the thread has left a call: another one could leave by that one's gate. */
+static void abandon_all(const struct thread *thread)
+{
+    domains_acquire();
+    for (unsigned i = 0; i < GATE_COUNT; i++) {
+        if (domains[i].in_use && domains[i].gate != NULL && domains[i].thread == thread) {
+            abandon(&domains[i]);
+        }
+    }
+    domains_release();
+}
+
 /* Destructors of foreign libraries run at exit, as part of the process: on what was loaded, not on
  * what a domain left behind. */
 static void at_exit(void)
 {
     write_pkru(PKRU_ALL);
+    atomic_store(&domains_end, true); /* another thread may be inside */
     for (unsigned i = 0; i < GATE_COUNT; i++) {
         if (domains[i].in_use && domains[i].libraries != NULL) {
             libraries_undo(domains[i].libraries);
@@ -301,7 +315,7 @@ static bool faults_can_come(struct iso_fault *fault)
 }
 
 /* Not from a signal's handler. If one was running, or a call, it left by siglongjmp(). */
-static void forget_what_was_left(struct domain *domain, struct thread *thread)
+static void forget_what_was_left(struct thread *thread)
 {
     struct iso_fault ignored; /* the timer is off while a handler of the program's runs */
     thread->in_handler = false;
@@ -311,9 +325,7 @@ static void forget_what_was_left(struct domain *domain, struct thread *thread)
     if (thread->has_no_stack) {
         thread->has_no_stack = !signal_stack_arm(thread, 0);
     }
-    if (domain->thread == thread) {
-        abandon(domain);
-    }
+    abandon_all(thread);
 }
 
 /* What this thread has loaded has called the C library until now. */
@@ -338,7 +350,7 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
         return ISO_SYSTEM_ERROR;
     }
     if (thread_of_stack((uintptr_t)__builtin_frame_address(0)) == NULL) {
-        forget_what_was_left(domain, thread);
+        forget_what_was_left(thread);
     } else if (signal_stack_key > 0 || thread->has_no_stack) {
         return ISO_BUSY; /* a violation would have nowhere to arrive */
     }
@@ -366,8 +378,10 @@ enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault)
     gate->caller_fs = thread->fs;
     gate->caller_gs = thread->gs;
     gate->domain_fs = domain->fs != 0 ? domain->fs : thread->fs;
+    domains_acquire(); /* the thread that it was bound to may be ending */
     domain_unbind(domain);
     domain->thread = thread;
+    domains_release();
     thread->domain = domain;
     return ISO_OK;
 }
@@ -389,10 +403,10 @@ bool domain_discard(struct domain *domain, bool readable)
 void domains_forget_thread(const struct thread *thread)
 {
     domains_acquire();
+    abandon_all(thread);
     for (unsigned i = 0; i < GATE_COUNT; i++) {
-        if (domains[i].in_use && domains[i].thread == thread) {
+        if (domains[i].thread == thread) {
             domains[i].thread = NULL;
-            abandon(&domains[i]);
         }
     }
     domains_release();

@@ -47,6 +47,7 @@
 #include "region.h"
 #include "thread.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -85,6 +86,9 @@ void domain_close(struct domain *domain);
  * others that there is no stack for a violation's signal.
  */
 enum iso_status domain_bind(struct domain *domain, struct iso_fault *fault);
+
+/* The process ends: nothing becomes writable any more. */
+extern atomic_bool domains_end;
 
 /* The next call has to bind. */
 void domain_unbind(struct domain *domain);

@@ -152,13 +152,20 @@ static bool track_data(struct libraries *libraries, struct link_map *object, str
 
 static bool adopt_objects(struct libraries *libraries, struct iso_fault *fault)
 {
+    /* AT_BASE is 0 where the program was started by calling the dynamic loader. */
+    Dl_info loader;
+    if (dladdr(dlsym(RTLD_DEFAULT, "_r_debug"), &loader) == 0) {
+        errno = ENOENT;
+        return refused(fault, "dladdr");
+    }
     struct link_map *object = libraries->base;
     while (object->l_prev != NULL) {
         object = object->l_prev;
     }
     for (; object != NULL; object = object->l_next) {
         /* The dynamic loader itself is one for all namespaces, and so is the vDSO. */
-        if (object->l_addr == getauxval(AT_BASE) || object->l_addr == getauxval(AT_SYSINFO_EHDR)) {
+        if (object->l_addr == (ElfW(Addr))loader.dli_fbase ||
+            object->l_addr == getauxval(AT_SYSINFO_EHDR)) {
             continue;
         }
         if (libraries->object_count == OBJECT_MAX) {

@@ -368,7 +368,9 @@ void iso_data_grant(struct iso_sandbox *sandbox, const struct iso_data *data,
     static const enum key_rights of[] = {[ISO_RIGHTS_NONE] = KEY_NOTHING,
                                          [ISO_RIGHTS_READ] = KEY_READ,
                                          [ISO_RIGHTS_WRITE] = KEY_WRITE};
+    domains_acquire(); /* another thread may be closing other data, which takes rights back */
     domain_grant(sandbox->domain, data->key, of[rights]);
+    domains_release();
 }
 
 const struct iso_mechanism iso_domain = {

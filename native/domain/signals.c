@@ -125,6 +125,9 @@ static bool serve(struct domain *domain, int number, const siginfo_t *info)
     if (number != SIGSEGV || info->si_code <= 0 || info->si_code == SI_KERNEL) {
         return false;
     }
+    if (atomic_load(&domains_end)) {
+        return false; /* what was put back for the libraries' destructors stays so */
+    }
     uintptr_t address = (uintptr_t)info->si_addr;
     if (region_grow(&domain->region, address)) {
         return true;
@@ -176,7 +179,11 @@ static void act(struct thread *thread, struct domain *domain, int number, siginf
     }
     thread->in_handler = was_in_handler;
     thread->has_no_stack = had_no_stack;
-    thread->domain = bound != NULL && bound->thread == thread ? bound : NULL;
+    if (domain != NULL && domain->thread == NULL) {
+        domain->thread = thread; /* a call of the handler's has unbound it, and this one goes on */
+    }
+    bool goes_on = domain != NULL || !thread->may_have_loaded; /* else the next call binds */
+    thread->domain = goes_on && bound != NULL && bound->thread == thread ? bound : NULL;
 }
 
 static void inside(struct thread *thread, int number, siginfo_t *info, ucontext_t *context,

@@ -150,11 +150,18 @@ static bool prepare_slot(uint8_t *slot)
            mprotect(slot + SIGNAL_STACK, state, PROT_READ | PROT_WRITE) == 0;
 }
 
-struct thread *thread_attach(struct iso_fault *fault)
+/* A handler of a signal may attach or detach the thread, too: not in the midst of it. */
+static sigset_t block_signals(void)
 {
-    if (thread_self != &thread_nobody) {
-        return thread_self;
-    }
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    return before;
+}
+
+/* Signals are blocked. */
+static struct thread *attach(struct iso_fault *fault)
+{
     uint8_t *slot = claim_slot();
     if (slot == NULL) {
         errno = EAGAIN;
@@ -177,7 +184,6 @@ struct thread *thread_attach(struct iso_fault *fault)
         thread->tid = (int)syscall(SYS_gettid);
         thread->fs = _readfsbase_u64();
         thread->gs = _readgsbase_u64();
-        unblock_needed_signals();
         thread->user_stack = before;
         int error = pthread_setspecific(at_thread_end, thread);
         if (error != 0) {
@@ -202,9 +208,26 @@ struct thread *thread_attach(struct iso_fault *fault)
     return thread;
 }
 
+struct thread *thread_attach(struct iso_fault *fault)
+{
+    if (thread_self != &thread_nobody) {
+        return thread_self;
+    }
+    sigset_t before = block_signals();
+    struct thread *thread = thread_self != &thread_nobody ? thread_self : attach(fault);
+    int error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (thread != NULL) {
+        unblock_needed_signals();
+    }
+    errno = error;
+    return thread;
+}
+
 static void detach(void *argument)
 {
     struct thread *thread = argument;
+    sigset_t mask = block_signals();
     domains_forget_thread(thread);
     thread_self = &thread_nobody;
     bool is_free = !thread->dispatch_armed ||
@@ -217,6 +240,7 @@ static void detach(void *argument)
     if (is_free) {
         give_slot_back(thread_stack(thread));
     } /* else the kernel needs it until the thread has ended, and nobody gets it */
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 static bool arm_dispatch(struct thread *thread)
@@ -269,9 +293,12 @@ bool thread_set_deadline(struct thread *thread, uint64_t nanoseconds, struct iso
         thread->deadline_ns = nanoseconds < UINT64_MAX - now ? now + nanoseconds : UINT64_MAX;
     }
     /* A handler that has forked in between leaves the child with its parent's timer. */
-    return set_timer(thread, nanoseconds) ||
-           (errno == EINVAL && create_timer(thread) && set_timer(thread, nanoseconds)) ||
-           refused(fault, "timer_settime");
+    if (set_timer(thread, nanoseconds) ||
+        (errno == EINVAL && create_timer(thread) && set_timer(thread, nanoseconds))) {
+        return true;
+    }
+    thread->deadline_ns = 0;
+    return refused(fault, "timer_settime");
 }
 
 void thread_repeat_deadline(struct thread *thread)

@@ -51,8 +51,10 @@ void tracked_restore(const struct tracked *tracked)
 
 bool tracked_release(struct tracked *tracked)
 {
+    /* First: at exit another thread may be inside. */
+    bool done = key_protect(tracked->begin, tracked->length, PROT_READ | PROT_WRITE, 0) == 0;
     tracked_restore(tracked);
-    return key_protect(tracked->begin, tracked->length, PROT_READ | PROT_WRITE, 0) == 0;
+    return done;
 }
 
 void tracked_close(struct tracked *tracked)

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from c_programs import names_in
 
@@ -19,6 +20,16 @@ NAMES = sorted(
     for name in names_in(source)
 )
 SKIPPED = 77
+
+
+def test_a_program_may_be_started_by_calling_the_dynamic_loader() -> None:
+    program = PROGRAMS / "test_domain_state"
+    with program.open("rb") as file:
+        (interpreter,) = ELFFile(file).iter_segments("PT_INTERP")
+        loader = interpreter.get_interp_name()
+    name = names_in(PROJECT / "tests" / "native" / "domain_state.c")[0]
+    done = subprocess.run([loader, program, name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize(("program", "name"), NAMES)

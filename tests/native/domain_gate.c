@@ -4,11 +4,14 @@
  */
 #include "domains.h"
 
+#include "../../native/domain/dispositions.h"
 #include "../../native/domain/gate.h"
 #include "../../native/domain/signal_stack.h"
 #include "../../native/pkru_safe/gate.h"
 
+#include <setjmp.h>
 #include <signal.h>
+#include <unistd.h>
 
 /*
  * Before Linux 6.12 the kernel writes a signal's frame with the rights that it interrupts. A domain
@@ -112,6 +115,41 @@ TEST(no_rights_come_of_another_domains_gate)
 TEST(no_rights_come_of_a_gate_that_nobody_has_used)
 {
     take_rights_of_gate(5);
+}
+
+static sigjmp_buf away;
+
+static void leave(int number)
+{
+    (void)number;
+    siglongjmp(away, 1);
+}
+
+TEST(no_rights_come_of_a_gate_whose_call_was_left_by_siglongjmp)
+{
+    need_protection_keys();
+    struct box box = {.mechanism = &iso_domain};
+    struct box other = {.mechanism = &iso_domain};
+    open_box(&box);
+    CHECK_WORKS(&box);
+    open_box(&other);
+    /* Linked in, the runtime sees no sigaction() of the test's. */
+    CHECK(disposition_set(SIGALRM, &(struct sigaction){.sa_handler = leave}, NULL) == 0);
+    if (sigsetjmp(away, 1) == 0) {
+        alarm(1);
+        call(&other, hostile_loop, NULL, 0);
+        CHECK(false);
+    }
+    enum { WRPKRU_LENGTH = 3 };
+    const char *const after[] = {gate_code_inside, gate_code_outside};
+    const uint32_t rights[] = {0, gates[1].pkru};
+    for (int i = 0; i < 4; i++) {
+        const char *at = gate_code(1, after[i % 2]) - WRPKRU_LENGTH;
+        take_rights(&box, at, at + 1, rights[i / 2], (uint8_t *)(uintptr_t)gates[1].stack_top - 64);
+    }
+    CHECK_WORKS(&other);
+    close_box(&other);
+    close_box(&box);
 }
 
 static void take_rights_of_pkru_safe(void)
