@@ -51,8 +51,8 @@ class Outcome(StrEnum):
 #: Outcomes that are harm: what an attack must come to where there is no wall.
 HARM = frozenset((Outcome.DISCLOSED, Outcome.HUNG, Outcome.HOST_DIED, Outcome.ESCAPED))
 
-#: Claims that reading refutes.
-DISCLOSURE = frozenset(("confidentiality", "secrets"))
+#: What harm is: something was changed or done, memory was read, or what was there is no more.
+How = Literal["changed", "read", "ended"]
 
 
 class Attack(msgspec.Struct, frozen=True):
@@ -81,10 +81,12 @@ class Harm(msgspec.Struct, frozen=True):
     Attributes:
         what: The canary, in words.
         claim: The field of `Guarantees` that says that this cannot be.
+        how: What was done to it.
     """
 
     what: str
     claim: str
+    how: How = "changed"
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from backends import native, registry
 from harness import gadgets
 from harness.attacks import canaries, host
 from harness.attacks.catalogue import LIBC_GATE, RUNTIME_GATES, entries, find
-from harness.attacks.model import DISCLOSURE, Attack, Harm, Outcome, Verdict, refuted
+from harness.attacks.model import Attack, Harm, Outcome, Verdict, refuted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,9 +137,11 @@ def decide(
 def _harms(report: host.Report, left: int) -> list[Harm]:
     names = canaries.changed(report.before, report.after)
     harms = [Harm(name, canaries.CLAIMS[name]) for name in names]
-    if report.told:
-        claim = {"secret": "secrets", "secret file": "syscalls"}.get(report.told, "confidentiality")
-        harms.append(Harm(f"{report.told} was read", claim))
+    if report.told == "secret file":  # which the system was made to read
+        harms.append(Harm("secret file was read", "syscalls"))
+    elif report.told:
+        claim = "secrets" if report.told == "secret" else "confidentiality"
+        harms.append(Harm(f"{report.told} was read", claim, "read"))
     if left:
         harms.append(Harm(f"processes left behind: {left}", "syscalls"))
     if report.next.startswith("wrong") or report.called == "ArithmeticError":
@@ -150,7 +152,7 @@ def _harms(report: host.Report, left: int) -> list[Harm]:
 def _outcome(report: host.Report, harms: list[Harm]) -> Outcome:
     """Decide about a host that came to its end."""
     if harms:
-        only_read = all(harm.claim in DISCLOSURE for harm in harms)
+        only_read = all(harm.how == "read" for harm in harms)
         return Outcome.DISCLOSED if only_read else Outcome.ESCAPED
     if report.next != "right":
         return Outcome.CONTAINED

@@ -125,7 +125,8 @@ def _end(
     machine: str, wall: str, claims: Guarantees, one: Attack, usual: tuple[str, Outcome]
 ) -> Verdict:
     claim, outcome = usual
-    reached = Outcome.DISCLOSED if claim in model.DISCLOSURE else Outcome.ESCAPED
+    read = claim in {"confidentiality", "secrets"}
+    reached = Outcome.DISCLOSED if read else Outcome.ESCAPED
     reached = Outcome.HOST_DIED if claim == "recovery" else reached
     if wall == "none" and not one.benign:
         outcome = Outcome.HUNG if "loop" in one.name else reached

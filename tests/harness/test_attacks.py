@@ -113,7 +113,7 @@ def test_only_hardening_keeps_a_process_from_the_system(verdicts: list[Verdict],
 
 def test_a_process_tells_what_was_in_memory_before_it_was_forked(verdicts: list[Verdict]) -> None:
     told = [v for v in verdicts if v.backend == "sandcrust-fork" and v.attack == "read-secret"]
-    assert told[0].harms == [Harm("secret was read", "secrets")]
+    assert told[0].harms == [Harm("secret was read", "secrets", "read")]
 
 
 # ---- how it is decided ----
@@ -153,6 +153,12 @@ def test_what_is_told_is_disclosed_and_what_is_done_besides_an_escape() -> None:
         assert decide(report(told=told))[0] is Outcome.DISCLOSED
         assert decide(report(told=told), left=1)[0] is Outcome.ESCAPED
     assert decide(report(told="secret file"))[0] is Outcome.ESCAPED
+
+
+def test_a_secret_that_was_changed_is_an_escape_though_reading_it_is_a_disclosure() -> None:
+    changed = dict.fromkeys(canaries.CLAIMS, "as it was") | {"secret": "otherwise"}
+    assert decide(report(after=changed))[0] is Outcome.ESCAPED
+    assert decide(report(after=changed, told="secret"))[0] is Outcome.ESCAPED
 
 
 def test_what_is_left_behind_is_an_escape() -> None:
