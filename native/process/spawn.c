@@ -22,15 +22,20 @@
 enum { BURIAL_NS = 200000000 };
 
 /*
- * All children of this process. The lock is held from making the pipes of a child to closing its
- * ends here, and around every fork() of the program, so that no process that fork() makes keeps the
- * end of a pipe whose closing somebody waits for. (posix_spawn() and vfork() know no such handlers;
- * what they start loses the pipes at its execve().) Signals are blocked while it is held: a handler
- * may fork, too.
+ * All children of this process, from before they are born: the lock is held while a descriptor of
+ * theirs is made or closed, and around every fork(), whose new process closes all of them. So no
+ * process that fork() makes keeps the end of a pipe whose closing somebody waits for.
+ * (posix_spawn() and vfork() know no such handlers; what they start loses the pipes at its
+ * execve().)
+ *
+ * Who holds the lock takes no other and calls no fork(). So the locks that fork handlers take, this
+ * one and those of others, are taken in the handlers' order alone, whoever forks. (glibc
+ * before 2.36 has one of its own, which it holds meanwhile.) Signals are blocked while this one is
+ * held: a handler may fork, too.
  */
 static pthread_mutex_t children_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct child *children;
-static __thread bool forking_child; /* this thread holds the lock and forks a sandbox */
+static __thread struct child *newborn; /* that this thread forks */
 enum { FORK_HANDLERS_KNOWN = -1 };
 static atomic_int fork_handlers; /* 0: unknown; known; or the process that is registering them */
 
@@ -47,6 +52,7 @@ static void close_ends(struct child *child)
     close_fd(&child->request_write);
     close_fd(&child->request_keeper);
     close_fd(&child->reply_read);
+    close_fd(&child->reply_write);
     close_fd(&child->pidfd);
 }
 
@@ -60,45 +66,65 @@ static void let_go(struct child *child)
 }
 
 /* *before is the signal mask to put back. */
-static void lock_children(sigset_t *before)
+static void block_signals(sigset_t *before)
 {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, before); /* fails only for an operation that is none */
+}
+
+static void unblock_signals(const sigset_t *before)
+{
+    pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+static void lock_children(void)
+{
     pthread_mutex_lock(&children_lock);
 }
 
-static void unlock_children(const sigset_t *before)
+static void unlock_children(void)
 {
     pthread_mutex_unlock(&children_lock);
-    pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+/* The lock is held, as below. */
+static void remember(struct child *child)
+{
+    child->previous = NULL;
+    child->next = children;
+    if (children != NULL) {
+        children->previous = child;
+    }
+    children = child;
+}
+
+static void forget(struct child *child)
+{
+    if (child->previous != NULL) {
+        child->previous->next = child->next;
+    } else {
+        children = child->next;
+    }
+    if (child->next != NULL) {
+        child->next->previous = child->previous;
+    }
+    let_go(child);
 }
 
 /* ---- fork(), ours and the user's ---- */
 
-static void before_fork(void)
-{
-    if (!forking_child) {
-        pthread_mutex_lock(&children_lock);
-    }
-}
-
-static void after_fork_in_parent(void)
-{
-    if (!forking_child) {
-        pthread_mutex_unlock(&children_lock);
-    }
-}
-
-/* The new process is nobody's parent yet: it lets go of every child that it knows of. */
+/* The new process is nobody's parent yet: it lets go of every child that it knows of, but for what
+ * it is itself. */
 static void after_fork_in_child(void)
 {
     while (children != NULL) {
         struct child *child = children;
         children = child->next;
-        let_go(child);
+        if (child != newborn) {
+            let_go(child);
+        }
     }
-    forking_child = false;
     atomic_store(&fork_handlers, FORK_HANDLERS_KNOWN); /* or this would not run */
     pthread_mutex_unlock(&children_lock); /* held by the thread that forked, which is this one */
 }
@@ -112,7 +138,7 @@ static int register_fork_handlers(void)
         pid_t self = getpid();
         /* That of another process is left over from before a fork(): its thread is not here. */
         if (state != self && atomic_compare_exchange_strong(&fork_handlers, &state, self)) {
-            int error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+            int error = pthread_atfork(lock_children, unlock_children, after_fork_in_child);
             atomic_store(&fork_handlers, error == 0 ? FORK_HANDLERS_KNOWN : 0);
             return error;
         }
@@ -136,15 +162,25 @@ static enum iso_status refused(struct iso_fault *fault, const char *what, int er
  * signal. The writing end does not block; a full pipe is waited for together with the child's
  * death.
  */
-static const char *open_pipes(int request[2], int reply[2], bool requests)
+static const char *open_pipes(struct child *child, bool requests)
 {
-    if (requests && pipe2(request, O_CLOEXEC) != 0) {
+    int ends[2];
+    if (requests) {
+        if (pipe2(ends, O_CLOEXEC) != 0) {
+            return "pipe2";
+        }
+        child->request_keeper = ends[0];
+        child->request_write = ends[1];
+        if (fcntl(child->request_write, F_SETFL, O_NONBLOCK) != 0) {
+            return "fcntl";
+        }
+    }
+    if (pipe2(ends, O_CLOEXEC) != 0) {
         return "pipe2";
     }
-    if (requests && fcntl(request[1], F_SETFL, O_NONBLOCK) != 0) {
-        return "fcntl";
-    }
-    return pipe2(reply, O_CLOEXEC) != 0 ? "pipe2" : NULL;
+    child->reply_read = ends[0];
+    child->reply_write = ends[1];
+    return NULL;
 }
 
 _Noreturn static void live(const struct child_life *life, pid_t parent, bool main_thread,
@@ -175,20 +211,18 @@ _Noreturn static void live(const struct child_life *life, pid_t parent, bool mai
  * With signals blocked: until the child has put the default actions back, a handler of the parent's
  * would run in it, and CPython's writes to a descriptor that both share.
  */
-static pid_t fork_child(const struct child_life *life, const int request[2], const int reply[2])
+static pid_t fork_child(const struct child_life *life, struct child *child)
 {
     pid_t parent = getpid();
     bool main_thread = gettid() == parent;
-    forking_child = true;
+    newborn = child;
     pid_t pid = fork();
+    newborn = NULL;
     if (pid == 0) {
-        if (request[1] >= 0) {
-            close(request[1]);
-        }
-        close(reply[0]);
-        live(life, parent, main_thread, request[0], reply[1]);
+        close_fd(&child->request_write);
+        close_fd(&child->reply_read);
+        live(life, parent, main_thread, child->request_keeper, child->reply_write);
     }
-    forking_child = false;
     return pid;
 }
 
@@ -209,13 +243,14 @@ static int pin(pid_t pid, int cpu)
  * NULL. ESRCH is no refusal: a child that runs one call may be through with it, and collected
  * already, by another thread's waitpid(-1) or because the program ignores SIGCHLD.
  */
-static const char *take_hold(struct child *born, int cpu)
+static const char *take_hold(struct child *child, pid_t pid, int cpu)
 {
-    born->pidfd = (int)syscall(SYS_pidfd_open, born->pid, 0);
-    if (born->pidfd < 0 && errno != ESRCH) {
+    child->pid = pid;
+    child->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (child->pidfd < 0 && errno != ESRCH) {
         return "pidfd_open";
     }
-    if (cpu >= 0 && pin(born->pid, cpu) != 0 && errno != ESRCH) {
+    if (cpu >= 0 && pin(pid, cpu) != 0 && errno != ESRCH) {
         return "sched_setaffinity";
     }
     return NULL;
@@ -225,16 +260,6 @@ static void kill_group(pid_t pid)
 {
     kill(-pid, SIGKILL); /* ESRCH: it has not made its group, or has left it */
     kill(pid, SIGKILL);
-}
-
-static void remember(struct child *child, const struct child *born)
-{
-    *child = *born;
-    child->next = children;
-    if (children != NULL) {
-        children->previous = child;
-    }
-    children = child;
 }
 
 /* Waits for a child to have hardened itself, which takes no longer than to fork it. */
@@ -265,36 +290,40 @@ enum iso_status spawn_child(struct child *child, const struct child_life *life,
     if (unknown != 0) {
         return refused(fault, "pthread_atfork", unknown);
     }
-    int request[2] = {-1, -1};
-    int reply[2] = {-1, -1};
-    struct child born = {.pid = -1, .pidfd = -1};
-
+    pid_t pid = -1;
     sigset_t before;
-    lock_children(&before);
-    const char *what = open_pipes(request, reply, life->request == NULL);
+    block_signals(&before);
+    lock_children();
+    *child = (struct child){.pidfd = -1,
+                            .request_write = -1,
+                            .request_keeper = -1,
+                            .reply_read = -1,
+                            .reply_write = -1};
+    remember(child);
+    const char *what = open_pipes(child, life->request == NULL);
     if (what == NULL) {
-        born.pid = fork_child(life, request, reply);
-        what = born.pid < 0 ? "fork" : take_hold(&born, life->cpu);
+        unlock_children();
+        pid = fork_child(life, child);
+        int error = errno;
+        lock_children();
+        errno = error;
+        what = pid < 0 ? "fork" : take_hold(child, pid, life->cpu);
     }
     int error = errno;
-    close_fd(&reply[1]);
-    born.request_keeper = request[0];
-    born.request_write = request[1];
-    born.reply_read = reply[0];
-    if (what == NULL) {
-        remember(child, &born);
-    } else {
-        close_ends(&born);
+    close_fd(&child->reply_write);
+    if (what != NULL) {
+        forget(child);
     }
-    unlock_children(&before);
+    unlock_children();
+    unblock_signals(&before);
 
     if (what == NULL) {
         bool reports = life->hardening != NULL && life->request == NULL;
         return reports ? await_setup(child, fault) : ISO_OK;
     }
-    if (born.pid > 0) {
-        kill_group(born.pid);
-        while (waitpid(born.pid, NULL, 0) < 0 && errno == EINTR) {
+    if (pid > 0) {
+        kill_group(pid);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
         }
     }
     return refused(fault, what, error);
@@ -302,20 +331,14 @@ enum iso_status spawn_child(struct child *child, const struct child_life *life,
 
 /* ---- ending ---- */
 
-static void forget(struct child *child)
+static void bury(struct child *child)
 {
     sigset_t before;
-    lock_children(&before);
-    if (child->previous != NULL) {
-        child->previous->next = child->next;
-    } else {
-        children = child->next;
-    }
-    if (child->next != NULL) {
-        child->next->previous = child->previous;
-    }
-    let_go(child);
-    unlock_children(&before);
+    block_signals(&before);
+    lock_children();
+    forget(child);
+    unlock_children();
+    unblock_signals(&before);
 }
 
 static int wait_for(const struct child *child, siginfo_t *info, int flags)
@@ -346,7 +369,7 @@ void end_child(struct child *child)
     if (child->pid > 0) {
         siginfo_t info;
         kill_and_collect(child, &info);
-        forget(child);
+        bury(child);
     }
 }
 
@@ -372,7 +395,7 @@ void bury_child(struct child *child, struct iso_fault *fault)
     bool died = dies_soon(child);
     siginfo_t info;
     bool known = kill_and_collect(child, &info);
-    forget(child);
+    bury(child);
     /* A large process takes its time to die; then it was not our SIGKILL that ended it. */
     if (!died && (!known || (info.si_code != CLD_EXITED && info.si_status == SIGKILL))) {
         fault->violation = ISO_VIOLATION_PROTOCOL;

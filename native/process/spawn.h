@@ -17,6 +17,7 @@ struct child {
     int request_write;  /* non-blocking; -1 when there is no request pipe */
     int request_keeper; /* its other end, see spawn_child(); -1 likewise */
     int reply_read;
+    int reply_write;               /* -1 once it is born: the end is its own */
     struct child *next, *previous; /* list of all children of this process */
 };
 

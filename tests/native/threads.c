@@ -149,6 +149,83 @@ TEST(a_copy_made_at_any_moment_holds_no_childs_pipe_open)
     }
 }
 
+static void *call_again_and_again(void *unused)
+{
+    (void)unused;
+    struct box box = {.mechanism = &iso_fork}; /* a child a call */
+    open_box(&box);
+    while (now_ms() < end_ms) {
+        CHECK_WORKS(&box);
+    }
+    close_box(&box);
+    return NULL;
+}
+
+/* Forks copies while another thread starts children; `in_copy` says whether a copy is right. */
+static void fork_copies_for(unsigned duration_ms, bool (*in_copy)(void))
+{
+#if defined(__SANITIZE_ADDRESS__)
+    skip("AddressSanitizer's allocator knows no fork() in a program with threads: the child hangs");
+#endif
+    pthread_t thread;
+    end_ms = now_ms() + duration_ms;
+    CHECK(pthread_create(&thread, NULL, call_again_and_again, NULL) == 0);
+    while (now_ms() < end_ms) {
+        pid_t copy = fork();
+        CHECK(copy >= 0);
+        if (copy == 0) {
+            _exit(in_copy() ? 0 : 1);
+        }
+        CHECK_EQUAL(exit_status_of(copy), 0);
+    }
+    pthread_join(thread, NULL);
+}
+
+static int descriptors_before;
+
+static bool has_no_more_descriptors(void)
+{
+    return open_descriptors() == descriptors_before;
+}
+
+TEST(a_copy_made_at_any_moment_holds_no_descriptor_of_a_sandbox)
+{
+    descriptors_before = open_descriptors();
+    fork_copies_for(1000, has_no_more_descriptors);
+}
+
+/* ---- fork handlers that are not ours ---- */
+
+static pthread_mutex_t others = PTHREAD_MUTEX_INITIALIZER;
+
+static void acquire(void)
+{
+    pthread_mutex_lock(&others);
+    sleep_ms(1); /* the other thread comes to where it locks */
+}
+
+static void release_others(void)
+{
+    pthread_mutex_unlock(&others);
+}
+
+static bool is_right(void)
+{
+    return true;
+}
+
+TEST(a_lock_that_a_later_fork_handler_takes_stops_neither_a_fork_nor_a_start)
+{
+    struct box box = {.mechanism = &iso_fork};
+    open_box(&box);
+    CHECK_WORKS(&box); /* the wall's handlers are there: those that come now run before */
+    close_box(&box);
+    CHECK(pthread_atfork(acquire, release_others, release_others) == 0);
+    alarm(20); /* where it does stop them */
+    fork_copies_for(500, is_right);
+    alarm(0);
+}
+
 /* ---- glibc's lock of exit handlers ---- */
 
 #if defined(__GLIBC__)
