@@ -11,6 +11,7 @@
 
 #include <setjmp.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 /*
@@ -23,6 +24,23 @@ static bool stray_rights_end_the_process(void)
     return signal_stack_key > 0;
 }
 
+/*
+ * Where the linker puts things decides whether a displacement has the byte of an IRET or a far
+ * return in it. User space may execute those, and under QEMU the kernel itself then faults and
+ * kills the process. A WRPKRU is always tried.
+ */
+static bool leads_to_far_return(const char *at)
+{
+    enum { REACH = 8 }; /* two instructions that are read amiss */
+    static const char wrpkru[] = {0x0f, 0x01, (char)0xef};
+    static const char far_returns[] = {(char)0xca, (char)0xcb, (char)0xcf};
+    bool leads = false;
+    for (size_t i = 0; i < sizeof(far_returns); i++) {
+        leads = leads || memchr(at, far_returns[i], REACH) != NULL;
+    }
+    return leads && memcmp(at, wrpkru, sizeof(wrpkru)) != 0;
+}
+
 static void sweep(const struct box *box, const char *begin, const char *end)
 {
     int violations = 0;
@@ -30,6 +48,9 @@ static void sweep(const struct box *box, const char *begin, const char *end)
         return;
     }
     for (const char *at = begin; at < end; at++) {
+        if (leads_to_far_return(at)) {
+            continue;
+        }
         static const enum foreign ways[] = {hostile_jump, hostile_jump_cleared};
         for (int way = 0; way < 2; way++) {
             struct answer answer =
@@ -64,6 +85,9 @@ static void take_rights(const struct box *box, const char *begin, const char *en
         return;
     }
     for (const char *at = begin; at < end; at++) {
+        if (leads_to_far_return(at)) {
+            continue;
+        }
         uint8_t *const victims[] = {&own, others};
         for (int i = 0; i < (others != NULL ? 2 : 1); i++) {
             uint8_t before = *victims[i];
