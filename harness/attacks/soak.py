@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backends import native
-from backends.contract import Backend, ForeignError, ForeignFunction, Sandbox, ViolationError
+from backends.contract import (
+    Backend,
+    ForeignFunction,
+    IsolationError,
+    Sandbox,
+    ViolationError,
+)
 from harness.attacks.canaries import Canaries, changed, resident
 
 if TYPE_CHECKING:
@@ -70,13 +76,14 @@ class Report(msgspec.Struct, kw_only=True):
         calls: How many were made.
         good: Of them, good ones.
         wrong: Good ones that were answered wrongly.
-        failed: Good ones that were an error, and right when made again: a hostile call that
-            returned had corrupted memory of the sandbox's own.
+        failed: Good ones that were an error with no such reason, or once more when made again.
+        spoilt: Good ones that were an error, and right when made again, because a hostile call
+            had returned and so left the sandbox with memory of its own corrupted.
         hostile: Hostile ones, by the function and how they ended.
         harmed: Canaries that were changed.
         growth: Of what the process has.
         seconds: What it took.
-        first_wrong: What the first wrong answer was.
+        first_wrong: What the first wrong or failed answer was.
     """
 
     backend: str
@@ -85,6 +92,7 @@ class Report(msgspec.Struct, kw_only=True):
     good: int = 0
     wrong: int = 0
     failed: int = 0
+    spoilt: int = 0
     hostile: dict[str, dict[str, int]] = {}
     harmed: list[str] = []
     growth: list[Growth] = []
@@ -94,7 +102,8 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def passed(self) -> bool:
         """Say whether all was well."""
-        return not (self.wrong or self.harmed or any(one.grows for one in self.growth))
+        grows = any(one.grows for one in self.growth)
+        return not (self.wrong or self.failed or self.harmed or grows)
 
 
 class Soak(msgspec.Struct, frozen=True):
@@ -150,19 +159,22 @@ class Soak(msgspec.Struct, frozen=True):
         names = list(functions)
         memory: list[int] = []
         canaries.late()
+        corrupted = False  # maybe: a hostile call has returned since memory was last discarded
         before, early = _look(sandbox, canaries)
         with contextlib.suppress(KeyboardInterrupt):
             for number in range(self.calls):
                 if number == int(self.calls * _WARM):
-                    before, early = _look(sandbox, canaries)
+                    _, early = _look(sandbox, canaries)
                 if number % max(self.calls // _SAMPLES, 1) == 0:
                     memory.append(resident())
                     progress(number)
                 if rng.random() < self.hostile:
                     name = names[rng.randrange(len(names))]
-                    outcomes[name][_hostile(sandbox, functions[name], target)] += 1
+                    ended = _hostile(sandbox, functions[name], target)
+                    outcomes[name][ended] += 1
+                    corrupted = ended != "violation"
                 else:
-                    _good(sandbox, rng, report)
+                    corrupted = _good(sandbox, rng, report, corrupted=corrupted)
                 report.calls += 1
         report.hostile = {name: dict(counter) for name, counter in outcomes.items()}
         after, late = _look(sandbox, canaries)
@@ -179,31 +191,43 @@ def _hostile(sandbox: Sandbox, function: ForeignFunction, target: bytes) -> str:
         sandbox.call(function, target)
     except ViolationError:
         return "violation"
-    except ForeignError:
+    except IsolationError:
         return "error"
     return "returned"
 
 
-def _good(sandbox: Sandbox, rng: random.Random, report: Report) -> None:
-    """Make a good call, and once more if it is an error."""
+def _good(sandbox: Sandbox, rng: random.Random, report: Report, *, corrupted: bool) -> bool:
+    """Make a good call; say whether memory of the sandbox's may be corrupted after it."""
     data = rng.randbytes(rng.randrange(_LENGTH_MAX))
     report.good += 1
+    answer = _answer(sandbox, data)
+    if answer == "right":
+        return corrupted
+    if answer.startswith("wrong"):
+        report.wrong += 1
+    elif corrupted and _answer(sandbox, data) == "right":
+        report.spoilt += 1
+        return False
+    else:
+        report.failed += 1
+    report.first_wrong = report.first_wrong or (
+        f"call {report.calls}, of {len(data)} bytes: {answer}"
+    )
+    return False
+
+
+def _answer(sandbox: Sandbox, data: bytes) -> str:
     try:
         answer = bytes(sandbox.call(_REVERSE, data))
-    except (ViolationError, ForeignError):
-        report.failed += 1
-        answer = bytes(sandbox.call(_REVERSE, data))
-    if answer != data[::-1]:
-        report.wrong += 1
-        report.first_wrong = report.first_wrong or (
-            f"call {report.calls}, of {len(data)} bytes: {answer[:100]!r}"
-        )
+    except IsolationError as error:
+        return f"{type(error).__name__}: {error}"
+    return "right" if answer == data[::-1] else f"wrong: {answer[:100]!r}"
 
 
 def _look(sandbox: Sandbox, canaries: Canaries) -> tuple[dict[str, str], dict[str, int]]:
     """Look at the canaries and at what the process has, with what runs the sandbox there."""
     for _ in range(2):
-        with contextlib.suppress(ViolationError, ForeignError):
+        with contextlib.suppress(IsolationError):
             sandbox.call(_REVERSE, b"abc")
     return canaries.observe(), _had()
 

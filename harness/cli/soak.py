@@ -169,11 +169,12 @@ def _show(report: Report, console: Console) -> None:
     hostile = sum(sum(outcomes.values()) for outcomes in report.hostile.values())
     console.print(
         f"{report.backend}: {report.calls:,} calls in {duration(report.seconds)}: {report.good:,} "
-        f"good, {report.wrong:,} of them answered wrongly, {report.failed:,} an error because a "
-        f"hostile call had corrupted the sandbox and returned; {hostile:,} hostile, harmed: "
-        f"{', '.join(report.harmed) or 'nothing'} (seed {report.seed})",
+        f"good, {report.wrong:,} of them answered wrongly, {report.failed:,} failed, "
+        f"{report.spoilt:,} an error because a hostile one had corrupted the sandbox and returned; "
+        f"{hostile:,} hostile, harmed: {', '.join(report.harmed) or 'nothing'} "
+        f"(seed {report.seed})",
         highlight=False,
         markup=False,
     )
     if report.first_wrong:
-        console.print(f"The first wrong answer: {report.first_wrong}", markup=False)
+        console.print(f"The first that was not right: {report.first_wrong}", markup=False)

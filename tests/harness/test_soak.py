@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
-from harness.attacks.soak import Growth, Report
+from backends.contract import (
+    Fault,
+    ForeignFunction,
+    Sandbox,
+    SandboxDeadError,
+    ViolationError,
+    ViolationKind,
+)
+from harness.attacks.soak import Growth, Report, _good
 from harness.cli import main as cli
 
 if TYPE_CHECKING:
@@ -36,7 +46,7 @@ def test_good_calls_between_hostile_ones_are_right_and_nothing_grows(
     hostile = sum(sum(outcomes.values()) for outcomes in report["hostile"].values())
     assert report["calls"] == report["good"] + hostile == 2000
     assert hostile > 300
-    assert report["wrong"] == 0
+    assert report["wrong"] == report["failed"] == 0
     assert report["hostile"]["abort"]["violation"] > 0
 
 
@@ -49,14 +59,88 @@ def test_the_same_seed_makes_the_same_calls() -> None:
     assert reports[0]["hostile"] == reports[1]["hostile"]
 
 
-def test_a_wrong_answer_a_harmed_canary_and_growth_fail() -> None:
+def test_a_wrong_or_failed_answer_a_harmed_canary_and_growth_fail() -> None:
     fine = Report(backend="w", seed=1, growth=[Growth("descriptors", 5, 5)])
     assert fine.passed
     assert not Report(backend="w", seed=1, wrong=1).passed
+    assert not Report(backend="w", seed=1, failed=1).passed
+    assert Report(backend="w", seed=1, spoilt=1).passed
     assert not Report(backend="w", seed=1, harmed=["heap"]).passed
     for what, more in (("descriptors", 1), ("mappings", 9), ("bytes", (4 << 20) + 1)):
         assert not Report(backend="w", seed=1, growth=[Growth(what, 5, 5 + more)]).passed
         assert Report(backend="w", seed=1, growth=[Growth(what, 5 + more, 5)]).passed
+
+
+def soak_here(wall: str, calls: int, hostile: float, *functions: str) -> Report:
+    """Soak what the command refuses, in a process of its own: canaries stay until it ends."""
+    script = f"""
+import sys
+from dataclasses import replace
+import msgspec
+from backends import registry
+from harness.attacks import soak
+
+soak._HOSTILE = {functions!r} or soak._HOSTILE
+report = soak.Soak({wall}, {calls}, {hostile}, 1).run(lambda _: None)
+sys.stdout.write(msgspec.json.encode(report).decode())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    return msgspec.json.decode(done.stdout, type=Report)
+
+
+def test_harm_done_by_the_first_calls_is_seen() -> None:
+    report = soak_here("registry.find('none')", 200, 0.3, "write")
+    assert report.hostile["write"]["returned"] > 30
+    assert report.harmed == ["heap"]
+    assert not report.passed
+
+
+class Told(Sandbox):
+    """Ends calls as it is told, from the first to the last."""
+
+    def __init__(self, ends: str) -> None:
+        self._ends = iter(ends)
+
+    def call(self, function: ForeignFunction, data: Any = b"", *, timeout: Any = None) -> bytes:
+        end = next(self._ends)
+        if end == "v":
+            raise ViolationError("f", Fault(ViolationKind.TIMEOUT))
+        if end == "d":
+            raise SandboxDeadError("dead")
+        return b"wrong" * 2000 if end == "w" else bytes(data)[::-1]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("ends", "corrupted", "counts", "then"),
+    [
+        ("r", True, (0, 0, 0), True),
+        ("r", False, (0, 0, 0), False),
+        ("w", True, (1, 0, 0), False),
+        ("v", False, (0, 1, 0), False),
+        ("vr", True, (0, 0, 1), False),
+        ("vv", True, (0, 1, 0), False),
+        ("vw", True, (0, 1, 0), False),
+        ("dd", True, (0, 1, 0), False),
+    ],
+)
+def test_a_good_call_may_fail_once_and_only_after_a_hostile_one_returned(
+    ends: str, corrupted: bool, counts: tuple[int, int, int], then: bool
+) -> None:
+    report = Report(backend="w", seed=1)
+    rng = random.Random(1)  # noqa: S311 - contents of a call
+    assert _good(Told(ends), rng, report, corrupted=corrupted) == then
+    assert (report.wrong, report.failed, report.spoilt) == counts
+    assert bool(report.first_wrong) == (not report.passed)
+
+
+def test_a_wall_that_never_works_again_fails() -> None:
+    report = soak_here("replace(registry.find('sandcrust-pipe'), respawn=False)", 100, 0.5)
+    assert report.calls == 100
+    assert report.failed > 20
+    assert not report.passed
 
 
 @pytest.mark.parametrize(
