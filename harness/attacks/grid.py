@@ -284,7 +284,15 @@ def places(matrix: Matrix, grid: Grid) -> list[str]:
         lines.append(f"Machine {machine.name}: Linux {machine.kernel}, {machine.cpu}{alone}.")
     if not matrix.complete:
         lines.append("Not complete: some of what was asked for did not run.")
+    lines += [
+        f"Machine {name} failed: {_last_line(text)}" for name, text in matrix.failures.items()
+    ]
     return lines
+
+
+def _last_line(text: str) -> str:
+    """Return the last line, which says what the others lead to."""
+    return text.strip().rpartition("\n")[2]
 
 
 def absences(matrix: Matrix) -> list[str]:

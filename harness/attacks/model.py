@@ -31,7 +31,7 @@ class Outcome(StrEnum):
     HARMLESS = "harmless"
     """The call returned, and nothing was harmed."""
     RECOVERED = "recovered"
-    """An error to the caller, nothing harmed, and the next call was right."""
+    """An error to the caller, nothing harmed, and the next calls were right."""
     REFUSED = "refused"
     """The sandbox was not opened: the wall does not load this code."""
     CONTAINED = "contained"
@@ -148,6 +148,7 @@ class Matrix(msgspec.Struct, kw_only=True):
         verdicts: One a machine, wall and attack. Those on `none` are the positive controls.
         absent: Walls that were not attacked anywhere.
         complete: Everything that was asked for ran.
+        failures: What machines said that did not do their part, which says nothing of walls.
         format: Version of this layout.
     """
 
@@ -158,6 +159,7 @@ class Matrix(msgspec.Struct, kw_only=True):
     verdicts: list[Verdict]
     absent: list[Absent]
     complete: bool = False
+    failures: dict[str, str] = {}
     format: int = FORMAT
 
     def refuted(self) -> list[Verdict]:

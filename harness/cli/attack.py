@@ -96,8 +96,8 @@ def command(  # noqa: PLR0913 - a command's options
     what is found there, never by what a wall claims; then claims are held against it. Where there
     is no wall (`none`) every attack must do harm, or it proves nothing.
 
-    Exit code: 0, 1 when a claim was refuted or an attack proved nothing, 2 for bad input, 130 after
-    Ctrl-C (what was finished is stored).
+    Exit code: 0, 1 when a claim was refuted, an attack proved nothing or a machine failed, 2 for
+    bad input, 130 after Ctrl-C. What was finished is stored.
     """
     console = Console()
     if no_emulate and kernels:
@@ -117,6 +117,9 @@ def command(  # noqa: PLR0913 - a command's options
     else:
         plan = _plan(names, chosen, () if no_emulate else kernels or _KERNELS, calls)
         matrix, folder = _attack(plan, results, name, console)
+    if matrix.failures and old is None:
+        texts = [f"attacks on machine {name!r} failed: {t}" for name, t in matrix.failures.items()]
+        failed("\n".join([*texts, f"What was finished: isobench attack --from {folder}"]))
     if not matrix.complete and old is None:
         click.echo(
             as_typed(f"Stopped. What was finished: isobench attack --from {folder}"), err=True
@@ -201,8 +204,6 @@ def _attack(plan: Plan, results: Path, name: str, console: Console) -> tuple[Mat
         with _Shown(console, plan.total) as shown:
             done = matrix.run(plan, shown.verdict)
         model.save(done, folder)
-    except matrix.SupervisorError as error:
-        failed(error)
     except OSError as error:
         failed(f"{error.strerror or error}: {error.filename or folder}")
     return done, folder

@@ -1,8 +1,7 @@
-"""Attacks on the walls that work here, and how it is decided what they did."""
+"""Attacks on the walls that work here, and the command that makes them."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,10 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from backends import registry
-from backends.contract import Guarantees
-from harness.attacks import canaries, catalogue, matrix, model, supervisor
-from harness.attacks.host import Channel, Report
-from harness.attacks.model import HARM, Attack, Harm, Outcome, Verdict
+from harness.attacks import catalogue, matrix, model
+from harness.attacks.model import HARM, Harm, Outcome, Verdict
 from harness.cli import main as cli
 
 if TYPE_CHECKING:
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 WALLS = ("sandcrust-pipe", "sandcrust-fork", "sandcrust-pipe-hardened", "sandcrust-fork-hardened")
-ATTACK = Attack("a", "a", "memory", "does something", "memory")
 
 
 def attack(*backends: str) -> list[Verdict]:
@@ -85,7 +81,7 @@ def test_no_attack_refutes_a_claim_of_a_wall(verdicts: list[Verdict]) -> None:
 def test_what_claims_recovery_neither_dies_nor_hangs(verdicts: list[Verdict]) -> None:
     claiming = {b.name for b in registry.all_backends() if b.guarantees.recovery}
     bad = [v for v in verdicts if v.backend in claiming]
-    bad = [v for v in bad if v.outcome in (Outcome.HOST_DIED, Outcome.HUNG)]
+    bad = [v for v in bad if any(harm.how == "ended" for harm in v.harms)]
     assert not bad, said(bad)
 
 
@@ -114,95 +110,6 @@ def test_only_hardening_keeps_a_process_from_the_system(verdicts: list[Verdict],
 def test_a_process_tells_what_was_in_memory_before_it_was_forked(verdicts: list[Verdict]) -> None:
     told = [v for v in verdicts if v.backend == "sandcrust-fork" and v.attack == "read-secret"]
     assert told[0].harms == [Harm("secret was read", "secrets", "read")]
-
-
-# ---- how it is decided ----
-
-
-def decide(report: Report, status: int | None = 0, left: int = 0) -> tuple[Outcome, list[Harm]]:
-    outcome, harms, _ = supervisor.decide(ATTACK, report, status, left)
-    return outcome, harms
-
-
-def report(**changes: object) -> Report:
-    seen = dict.fromkeys(canaries.CLAIMS, "as it was")
-    fields = {"opened": True, "called": "returned", "next": "right", "done": True}
-    return Report(**fields | {"before": seen, "after": dict(seen)} | changes)  # type: ignore[arg-type]
-
-
-def test_a_call_that_returns_and_harms_nothing_is_harmless() -> None:
-    assert decide(report()) == (Outcome.HARMLESS, [])
-    assert decide(report(called="error")) == (Outcome.HARMLESS, [])
-
-
-def test_an_error_after_which_calls_are_right_is_recovery() -> None:
-    assert decide(report(called="violation")) == (Outcome.RECOVERED, [])
-    assert decide(report(called="violation", next="SandboxDeadError: x"))[0] is Outcome.CONTAINED
-
-
-@pytest.mark.parametrize("name", canaries.CLAIMS)
-def test_whatever_is_changed_is_an_escape(name: str) -> None:
-    changed = dict.fromkeys(canaries.CLAIMS, "as it was") | {name: "otherwise"}
-    for called in ("returned", "violation"):
-        outcome, harms = decide(report(called=called, after=changed))
-        assert (outcome, harms) == (Outcome.ESCAPED, [Harm(name, canaries.CLAIMS[name])])
-
-
-def test_what_is_told_is_disclosed_and_what_is_done_besides_an_escape() -> None:
-    for told in ("secret", "heap"):
-        assert decide(report(told=told))[0] is Outcome.DISCLOSED
-        assert decide(report(told=told), left=1)[0] is Outcome.ESCAPED
-    assert decide(report(told="secret file"))[0] is Outcome.ESCAPED
-
-
-def test_a_secret_that_was_changed_is_an_escape_though_reading_it_is_a_disclosure() -> None:
-    changed = dict.fromkeys(canaries.CLAIMS, "as it was") | {"secret": "otherwise"}
-    assert decide(report(after=changed))[0] is Outcome.ESCAPED
-    assert decide(report(after=changed, told="secret"))[0] is Outcome.ESCAPED
-
-
-def test_what_is_left_behind_is_an_escape() -> None:
-    assert decide(report(), left=1)[0] is Outcome.ESCAPED
-    assert decide(report(next="wrong: b''"))[1][0].claim == "recovery"
-
-
-def test_a_host_that_does_not_come_to_its_end_died_or_hung() -> None:
-    assert decide(report(done=False), status=signal.SIGSEGV)[0] is Outcome.HOST_DIED
-    assert decide(report(done=False), status=0)[0] is Outcome.HOST_DIED
-    assert decide(report(done=False), status=None)[0] is Outcome.HUNG
-
-
-def test_a_host_that_fails_by_itself_says_nothing_about_the_wall() -> None:
-    with pytest.raises(RuntimeError, match="by itself"):
-        decide(Report(failed="Traceback"))
-    with pytest.raises(RuntimeError, match="by itself"):
-        decide(Report(), status=signal.SIGKILL)
-
-
-def test_a_report_that_was_overwritten_is_none() -> None:
-    channel = Channel()
-    channel.write(report())
-    assert channel.read().done
-    channel._memory[8:64] = os.urandom(56)
-    assert channel.read() == Report() or not channel.read().failed
-    channel._memory[:8] = b"\xff" * 8
-    assert channel.read() == Report()
-    channel.close()
-
-
-def test_claims_reach_as_far_as_they_say() -> None:
-    wall = Guarantees(heap=True)
-    harms = [Harm("heap", "heap"), Harm("file", "syscalls")]
-
-    def refuted(guarantees: Guarantees, means: str) -> list[str]:
-        changed = msgspec.structs.replace(ATTACK, means=means)
-        return model.refuted(guarantees, changed, harms)
-
-    assert refuted(wall, "memory") == ["heap"]
-    assert refuted(wall, "system call") == []
-    assert refuted(Guarantees(heap=True, syscalls=True), "system call") == ["heap", "syscalls"]
-    assert refuted(wall, "own WRPKRU") == []
-    assert refuted(Guarantees(heap=True, strict=True), "own WRPKRU") == ["heap"]
 
 
 # ---- the command ----
@@ -303,10 +210,38 @@ def test_a_refuted_claim_is_exit_code_1(tmp_path: Path) -> None:
     assert "heap" in done.output
 
 
-def test_a_supervisor_that_fails_is_told() -> None:
-    plan = matrix.Plan([matrix.Part("here", "", ["nothing"])], [catalogue.entries()[0]], [], 2)
-    with pytest.raises(matrix.SupervisorError, match="no backend"):
-        matrix.run(plan, lambda _: None)
+def test_what_is_finished_is_kept_when_a_supervisor_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = Verdict("here", "none", "valid-call", Outcome.HARMLESS, [], [], "3 bytes", 0.1)
+    code = f"print({msgspec.json.encode(one).decode()!r}); raise RuntimeError('it broke')"
+    monkeypatch.setattr(matrix, "_command", lambda *_: [sys.executable, "-c", code])
+    arguments = ["--no-emulate", "--backend", "none", "--attack", "valid-call"]
+    arguments += ["--attack", "chdir", "--results", str(tmp_path), "--name", "m"]
+    done = CliRunner().invoke(cli, ["attack", *arguments])
+    assert done.exit_code == 1
+    assert "RuntimeError: it broke" in done.output
+    assert f"--from {tmp_path / 'm'}" in " ".join(done.output.split())
+    loaded = model.load(tmp_path / "m")
+    assert loaded.verdicts == [one]
+    assert not loaded.complete
+    again = CliRunner().invoke(cli, ["attack", "--from", str(tmp_path / "m")])
+    assert "Machine here failed: RuntimeError: it broke" in " ".join(again.output.split())
+
+
+def test_a_machine_that_fails_leaves_the_others_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Verdict("good", "none", "valid-call", Outcome.HARMLESS, [], [], "3 bytes", 0.1)
+    codes = {
+        "bad": "raise RuntimeError('it broke')",
+        "good": f"import time; time.sleep(0.5); print({msgspec.json.encode(one).decode()!r})",
+    }
+    command = lambda part, _: [sys.executable, "-c", codes[part.machine]]  # noqa: E731
+    monkeypatch.setattr(matrix, "_command", command)
+    parts = [matrix.Part(name, "", ["none"]) for name in codes]
+    done = matrix.run(matrix.Plan(parts, [catalogue.find("valid-call")], [], 2), lambda _: None)
+    assert done.verdicts == [one]
+    assert list(done.failures) == ["bad"]
+    assert not done.complete
 
 
 def test_walls_that_are_not_attacked_are_listed_with_reason() -> None:
@@ -317,8 +252,3 @@ def test_walls_that_are_not_attacked_are_listed_with_reason() -> None:
     walls = {b.name for b in registry.all_backends() if b.kind != "reference"}
     assert attacked | set(absent) == walls
     assert all(one.reason and one.remedy for one in absent.values())
-
-
-def test_a_single_byte_that_an_attack_writes_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canaries.os, "urandom", lambda length: b"\x66" * length)
-    assert b"\x66" not in canaries._content()
