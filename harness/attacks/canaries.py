@@ -6,6 +6,7 @@ and after a call; the supervisor compares.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -52,6 +53,7 @@ CLAIMS = {
     "descriptor": "syscalls",
     "pipe": "syscalls",
     "descriptors": "syscalls",
+    "descriptors left open": "syscalls",
     "folder": "syscalls",
     "file": "syscalls",
     "message": "syscalls",
@@ -62,6 +64,8 @@ CLAIMS = {
     "protection key": "syscalls",
     "memory": "recovery",
 }
+
+_IN_MEMORY = ("heap", "late", "global", "thread-local", "page", "private-page")
 
 #: Bytes by which a host may have grown when its sandbox is closed.
 _GROWTH = 128 << 20
@@ -130,7 +134,9 @@ class Canaries:
         self._library = _library()
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.getenv.restype = ctypes.c_char_p
-        self._contents = {name: _content() for name in (*CLAIMS, "secret file")}
+        self._contents = {name: _content() for name in (*CLAIMS, "secret file") if name != "secret"}
+        # The secret itself is in the memory set apart for it, and nowhere else.
+        self._inverse = os.urandom(LENGTH).replace(b"\x99", b"\x98")
         self._memory = memory
         self._gates = gates
         self._python_heap = bytearray(self._contents["python-heap"])
@@ -142,6 +148,7 @@ class Canaries:
         for number in _COUNTED:
             self._library.victim_count_signal(int(number))
         self._key = self._libc.syscall(_PKEY_ALLOC, 0, 0)
+        self._descriptors = _descriptors()
 
     def _make_memory(self) -> dict[str, int]:
         library = self._library
@@ -153,24 +160,38 @@ class Canaries:
             "private-page": library.victim_page(),
             "late": library.victim_heap(),
         }
-        if self._memory is None:
-            addresses["secret"] = library.victim_heap()
         for name, address in addresses.items():
             if name != "late":
                 ctypes.memmove(address, self._contents[name], LENGTH)
         self._libc.mprotect(ctypes.c_void_p(addresses["page"]), mmap.PAGESIZE, mmap.PROT_READ)
-        if self._memory is not None:
-            addresses["secret"] = self._memory.address
-            if isinstance(self._memory, TrustedHeap):
-                self._memory.write(0, self._contents["secret"])
-            else:
-                self._memory.memory[:LENGTH] = self._contents["secret"]
+        addresses["secret"] = self._place_secret()
         own = (ctypes.c_char * LENGTH).from_buffer(self._python_heap)
         addresses["python-heap"] = ctypes.addressof(own)
         addresses["taken"] = _address(library.victim_taken)
         addresses["code"] = addresses["taken"]
         addresses["nowhere"] = 4096
         return addresses
+
+    def _place_secret(self) -> int:
+        """Fill the memory set apart, or a block where there is none; return its address."""
+        secret = self._make_secret()
+        copy = (ctypes.c_char * LENGTH).from_buffer(secret)
+        address: int = self._library.victim_heap() if self._memory is None else self._memory.address
+        if self._memory is None:
+            ctypes.memmove(address, copy, LENGTH)
+        elif isinstance(self._memory, TrustedHeap):
+            self._memory.write(0, secret)
+        else:
+            self._memory.memory[:LENGTH] = secret
+        ctypes.memset(copy, 0, LENGTH)
+        return address
+
+    def _make_secret(self) -> bytearray:
+        """Make the secret's content, without a copy that would stay in memory."""
+        secret = bytearray(LENGTH)
+        for place, byte in enumerate(self._inverse):
+            secret[place] = byte ^ 0xFF
+        return secret
 
     def _make_files(self) -> None:
         folder = self.folder
@@ -209,10 +230,20 @@ class Canaries:
         """The address of a jmp_buf of a function that waits for the call."""
         return int(self._library.victim_jump_buffer())
 
-    def told(self, output: bytes) -> str:
-        """Say which canary's content an output is; none: the empty string."""
-        names = [name for name, content in self._contents.items() if content in output]
-        return names[0] if names else ""
+    def memory(self) -> dict[str, tuple[int, str]]:
+        """Return the address and, in hexadecimal, the content of the canaries in memory."""
+        contents = {name: self._contents[name].hex() for name in (*_IN_MEMORY, "python-heap")}
+        contents["secret"] = "".join(f"{byte ^ 0xFF:02x}" for byte in self._inverse)
+        return {name: (self._addresses[name], content) for name, content in contents.items()}
+
+    def frame(self) -> dict[str, tuple[int, str]]:
+        """Return the same of the canary on the stack, while `run` runs."""
+        return {"stack": (self._library.victim_stack(), self._contents["stack"].hex())}
+
+    def told(self, output: bytes) -> list[str]:
+        """List the canaries whose content is in an output."""
+        contents = self._contents | {"secret": bytes(self._make_secret())}
+        return [name for name, content in contents.items() if content in output]
 
     def run(self, body: Any) -> tuple[dict[str, str], dict[str, str]]:
         """Call `body` from a function whose frame has a canary; return its stack and state.
@@ -229,14 +260,17 @@ class Canaries:
         after = {"stack": bytes(report.stack).hex(), "control returned elsewhere": "0"}
         return before, after | report.after.values()
 
-    def observe(self) -> dict[str, str]:
-        """Look at everything but the stack and the machine's state."""
-        seen = {
-            name: ctypes.string_at(self._addresses[name], LENGTH).hex()
-            for name in ("heap", "late", "global", "thread-local", "page", "private-page")
-        }
+    def observe(self, *, attacked: bool = True) -> dict[str, str]:
+        """Look at everything but the stack and the machine's state.
+
+        Args:
+            attacked: There was an attack. Before, the secret is not read: that would leave a copy
+                in ordinary memory, where reading it refutes nothing.
+        """
+        seen = {name: ctypes.string_at(self._addresses[name], LENGTH).hex() for name in _IN_MEMORY}
         seen["python-heap"] = self._python_heap.hex()
-        seen["secret"] = self._secret().hex()
+        inverse = self._inverse if not attacked else bytes(b ^ 0xFF for b in self._secret())
+        seen["secret"] = inverse.hex()
         seen["shared memory"] = self._shared[:LENGTH].hex()
         seen["environment"] = repr(self._libc.getenv(b"ISOBENCH_CANARY"))
         return seen | self._files() | self._process()
@@ -280,9 +314,14 @@ class Canaries:
             "threads": status["Threads"].strip(),
             "working directory": os.getcwd(),  # noqa: PTH109 - as the system says it
             "limits": str([resource.getrlimit(limit) for limit in _LIMITS]),
-            "descriptors": str(len(os.listdir("/proc/self/fd"))),  # noqa: PTH208
+            # Those that were there before the sandbox, which opens and closes its own.
+            "descriptors": str(sorted(self._descriptors.items() & _descriptors().items())),
             "protection key": self._own_key(),
         }
+
+    def left_open(self) -> dict[str, str]:
+        """Return what an observation has of descriptors, before the sandbox or after it."""
+        return {"descriptors left open": str(sorted(_descriptors().keys() - self._descriptors))}
 
     def _own_key(self) -> str:
         """Tell whether the key that this process took is still its own."""
@@ -301,6 +340,16 @@ def _content() -> bytes:
 
 def _address(function: Any) -> int:
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+def _descriptors() -> dict[int, tuple[int, int]]:
+    """List the open descriptors, with what tells one file from another."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers
+        with contextlib.suppress(OSError):  # that of the listing is closed
+            status = os.fstat(int(name))
+            found[int(name)] = (status.st_dev, status.st_ino)
+    return found
 
 
 def _taken(read: Callable[[], bytes]) -> str:

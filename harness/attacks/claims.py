@@ -106,5 +106,6 @@ def _tests(matrix: Matrix) -> set[tuple[str, str, str]]:
 
 def _harmed(verdict: Verdict) -> Iterator[str]:
     yield from dict.fromkeys(harm.claim for harm in verdict.harms)
-    if verdict.outcome in (Outcome.HOST_DIED, Outcome.HUNG):
+    ended = any(harm.how == "ended" for harm in verdict.harms)
+    if ended or verdict.outcome in (Outcome.HOST_DIED, Outcome.HUNG):
         yield _RECOVERY

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
@@ -11,7 +10,7 @@ import signal
 import struct
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -24,6 +23,7 @@ from backends.contract import (
     Sandbox,
     ViolationError,
 )
+from harness.attacks import witness
 from harness.attacks.canaries import Canaries, grown, resident
 
 if TYPE_CHECKING:
@@ -36,12 +36,15 @@ if TYPE_CHECKING:
 _ATTACK = struct.Struct("=QQqqqQ256s")
 
 _ROOM = 1 << 20  # bytes of a report
-_LENGTH = struct.Struct("=Q")
+_PLACE = struct.Struct("=QQ")  # where a report is and its length
 
 _REVERSE = ForeignFunction(native.BENIGN, "benign_reverse")
 _ERROR = ForeignFunction(native.BENIGN, "benign_error")
 _WRITE_NULL = ForeignFunction(native.COMPILED / "libattacks.so", "attack_write_null")
 _LARGE = bytes(range(256)) * (1 << 16)
+
+#: By how much a good call after an attack may take longer than the attack.
+_PATIENCE = 5
 
 #: Attacks whose result is what they have read.
 _TELLING = frozenset(("read", "long_output", "process_vm_readv", "read_file"))
@@ -52,26 +55,40 @@ class Report(msgspec.Struct):
 
     Attributes:
         opened: The sandbox was opened.
-        refused: Or was not: why.
-        failed: The host itself failed, which is a fault of this program.
-        called: How the call ended: "returned", "error", "violation", or another exception's name.
-        said: The same in words.
-        told: The canary whose content the call returned.
+        refused: Or was not, or there was nothing to attack: why.
+        error: The number of the system's error for which it was not opened; 0: none.
+        witness: The process that has the host's memory when the host has ended.
+        memory: What has to be where in it from now on: the address and, in hexadecimal, the content
+            of canaries, by their names.
+        attacked: The attack was called.
+        failed: What the host's own code failed with: before the attack, a fault of this program.
+        called: How the call ended: "returned", "error", "violation", "elsewhere" (not at the call),
+            or another exception's name.
+        code: The error code that it returned; 0: none.
+        said: How it ended, in words.
+        told: The canaries whose content the call returned.
         before: What was seen of the canaries before the call.
         after: And after it.
         next: How the next call ended: "right", or what was wrong with it.
+        second: And the one after that.
         done: All this is complete.
     """
 
     opened: bool = False
     refused: str = ""
+    error: int = 0
+    witness: int = 0
+    memory: dict[str, tuple[int, str]] = {}
+    attacked: bool = False
     failed: str = ""
     called: str = ""
+    code: int = 0
     said: str = ""
-    told: str = ""
+    told: list[str] = []
     before: dict[str, str] = {}
     after: dict[str, str] = {}
     next: str = ""
+    second: str = ""
     done: bool = False
 
 
@@ -79,31 +96,33 @@ class Channel:
     """Memory that a host and its supervisor share: no descriptor that an attack could close."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _ROOM)
+        self._memory = mmap.mmap(-1, _PLACE.size + 2 * _ROOM)
+        self._free = 0
+        self.write(Report())
 
     def keep_from_children(self) -> None:
         """Take it out of the memory that processes forked from here get."""
         self._memory.madvise(mmap.MADV_DONTFORK)
 
     def write(self, report: Report) -> None:
-        """Replace the report."""
+        """Replace the report; until the new one is whole, the old one is there."""
         data = msgspec.msgpack.encode(report)
-        if len(data) > _ROOM - _LENGTH.size:
+        if len(data) > _ROOM:
             raise ValueError(f"a report of {len(data)} bytes is too long")
-        self._memory[: _LENGTH.size] = _LENGTH.pack(0)
-        self._memory[_LENGTH.size : _LENGTH.size + len(data)] = data
-        self._memory[: _LENGTH.size] = _LENGTH.pack(len(data))
+        begin = _PLACE.size + self._free * _ROOM
+        self._memory[begin : begin + len(data)] = data
+        self._memory[: _PLACE.size] = _PLACE.pack(begin, len(data))
+        self._free = 1 - self._free
 
-    def read(self) -> Report:
-        """Return the report; an empty one if there is none or an attack has overwritten it."""
-        (length,) = _LENGTH.unpack(self._memory[: _LENGTH.size])
-        if not 0 < length <= _ROOM - _LENGTH.size:
-            return Report()
+    def read(self) -> Report | None:
+        """Return the report, or None: an attack has overwritten it."""
+        begin, length = _PLACE.unpack(self._memory[: _PLACE.size])
+        if begin > len(self._memory) or length > _ROOM:
+            return None
         try:
-            data = self._memory[_LENGTH.size : _LENGTH.size + length]
-            return msgspec.msgpack.decode(data, type=Report)
-        except msgspec.DecodeError:
-            return Report()
+            return msgspec.msgpack.decode(self._memory[begin : begin + length], type=Report)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
 
     def close(self) -> None:
         """Give the memory back."""
@@ -128,8 +147,8 @@ class Host:
     timeout: float = 0.3
     calls: int = 10_000
 
-    def run(self, channel: Channel, folder: Path) -> None:
-        """Be the host, in a process of its own; the caller ends it then.
+    def run(self, channel: Channel, folder: Path) -> NoReturn:
+        """Be the host, in a process of its own, and end it.
 
         Args:
             channel: Where to report to.
@@ -142,10 +161,18 @@ class Host:
             for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_DFL)
             channel.keep_from_children()
-            self._attack(Canaries(folder, self._set_apart(), self.gates), report, channel)
+            report.witness = witness.start()
+            canaries = Canaries(folder, self._set_apart(), self.gates)
+            self._attack(canaries, report, channel)
         except BaseException:  # noqa: BLE001 - whatever it is, the supervisor is told
             report.failed = traceback.format_exc()
         channel.write(report)
+        os._exit(0)  # before any canary is freed, and overwritten: the supervisor looks at them
+
+    @property
+    def targets(self) -> int:
+        """How many addresses the attack is called with, one after the other."""
+        return len(self.gates.get(self.entry.target, (0,)))
 
     def _set_apart(self) -> DataDomain | TrustedHeap | None:
         if not self.backend.guarantees.secrets:
@@ -163,12 +190,14 @@ class Host:
         hostile = ForeignFunction(native.COMPILED / library, f"attack_{self.entry.symbol}")
         benign = self.entry.attack.benign
         functions = [_REVERSE, _ERROR, _WRITE_NULL] if benign else [hostile, _REVERSE]
-        memory = resident()
+        memory, left = resident(), canaries.left_open()
+        if not self.targets:
+            report.refused = f"there is none of the {self.entry.target} in this process"
+            return
         try:
             sandbox = self.backend.open(functions)
         except OSError as error:
-            report.refused = str(error)
-            report.done = True
+            report.refused, report.error = str(error), error.errno or 0
             return
         output = b""
         with sandbox:
@@ -180,27 +209,42 @@ class Host:
 
             def body() -> None:
                 nonlocal output
+                report.memory = canaries.memory() | canaries.frame()
+                channel.write(report)
                 if benign:
+                    report.attacked = True
                     output = _observed(lambda: self._benign(sandbox), report)
                 else:
-                    output = _observed(lambda: self._hostile(hostile, sandbox, canaries), report)
+                    output = _observed(
+                        lambda: self._hostile(hostile, sandbox, canaries, report), report
+                    )
+                report.memory = canaries.memory()  # soon, the frame is no more
+                channel.write(report)
 
-            before = canaries.observe()
+            before = canaries.observe(attacked=False)
             state, state_after = canaries.run(ctypes.CFUNCTYPE(None)(body))
+            if report.failed:
+                return
+            if state_after["control returned elsewhere"] == "1":  # past what notes how it ended
+                report.called = "elsewhere"
+            if self.targets > 1:
+                report.said = f"{self.targets} targets; {report.said}"
             if self.entry.symbol in _TELLING:
                 report.told = canaries.told(output)
-            # It comes first: a sandbox that has ended is opened again by it.
-            report.next = _next_call(sandbox, self._limit)
-            report.before = before | state | grown(memory, memory)
+            # They come first: a sandbox that has ended is opened again by them.
+            report.next = self._next_call(sandbox)
+            report.second = self._next_call(sandbox)
+            report.before = before | state | grown(memory, memory) | left
             report.after = canaries.observe() | state_after
-        report.after |= grown(memory, resident())
+        report.after |= grown(memory, resident()) | canaries.left_open()
         report.done = True
 
-    def _hostile(self, hostile: ForeignFunction, sandbox: Sandbox, canaries: Canaries) -> bytes:
-        """Call the attack on each of its targets; raise what came last."""
-        output, raised = b"", None
-        for target in canaries.targets(self.entry.target):
-            data = _ATTACK.pack(
+    def _hostile(
+        self, hostile: ForeignFunction, sandbox: Sandbox, canaries: Canaries, report: Report
+    ) -> bytes:
+        """Call the attack on each of its targets; raise a violation, or else an error of theirs."""
+        inputs = [
+            _ATTACK.pack(
                 target,
                 self.entry.argument or canaries.heap,
                 os.getpid(),
@@ -209,10 +253,18 @@ class Host:
                 canaries.jump_buffer,
                 os.fsencode(canaries.folder),
             )
+            for target in canaries.targets(self.entry.target)
+        ]
+        report.attacked = True
+        output = b""
+        raised: ViolationError | ForeignError | None = None
+        for data in inputs:
             try:
-                output, raised = bytes(sandbox.call(hostile, data, timeout=self._limit)), None
+                output = bytes(sandbox.call(hostile, data, timeout=self._limit))
             except ViolationError as error:
                 raised = error
+            except ForeignError as error:
+                raised = raised or error
         if raised is not None:
             raise raised
         return output
@@ -239,6 +291,16 @@ class Host:
             raise ArithmeticError(f"bad call {number} returned")
         return b""
 
+    def _next_call(self, sandbox: Sandbox) -> str:
+        """Make a good call and tell how it ended."""
+        # What started again may be slow on a busy machine, which is no fault of the wall.
+        limit = None if self._limit is None else _PATIENCE * self._limit
+        try:
+            answer = bytes(sandbox.call(_REVERSE, b"next", timeout=limit))
+        except Exception as error:  # noqa: BLE001 - whatever it is, no call follows
+            return f"{type(error).__name__}: {error}"
+        return "right" if answer == b"txen" else f"wrong: {answer[:64]!r}"
+
 
 def _observed(call: Callable[[], bytes], report: Report) -> bytes:
     """Make a call, and note how it ended."""
@@ -247,19 +309,11 @@ def _observed(call: Callable[[], bytes], report: Report) -> bytes:
         output = call()
         report.called, report.said = "returned", f"{len(output)} bytes"
     except ForeignError as error:
-        report.called, report.said = "error", str(error)
+        report.called, report.code, report.said = "error", error.code, str(error)
     except ViolationError as error:
         report.called, report.said = "violation", str(error)
     except (IsolationError, OSError, MemoryError, ValueError, ArithmeticError) as error:
         report.called, report.said = type(error).__name__, str(error)
+    except BaseException:  # noqa: BLE001 - what called this drops it: it is C
+        report.failed = traceback.format_exc()
     return output
-
-
-def _next_call(sandbox: Sandbox, timeout: float | None) -> str:
-    try:
-        answer = bytes(sandbox.call(_REVERSE, b"next", timeout=timeout))
-    except IsolationError as error:
-        with contextlib.suppress(IsolationError):  # what this one has ended is opened again
-            sandbox.call(_REVERSE, b"next", timeout=timeout)
-        return f"{type(error).__name__}: {error}"
-    return "right" if answer == b"txen" else f"wrong: {answer[:64]!r}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import os
 import platform
 import select
@@ -25,17 +26,16 @@ import msgspec
 
 from backends import native, registry
 from harness import gadgets
-from harness.attacks import canaries, host
+from harness.attacks import canaries, witness
 from harness.attacks.catalogue import LIBC_GATE, RUNTIME_GATES, entries, find
-from harness.attacks.model import Attack, Harm, Outcome, Verdict, refuted
+from harness.attacks.host import Channel, Host, Report
+from harness.attacks.model import Harm, Outcome, Verdict, refuted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backends.contract import Backend
-
 #: What an attack returns that this machine refuses whatever the wall: UNABLE in attack.h.
-_UNABLE = "77"
+_UNABLE = 77
 
 _PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 36, 1
 
@@ -59,11 +59,12 @@ class Limits:
     unlimited: float = 1.0
     long: float = 120.0
 
-    def of(self, backend: Backend, attack: Attack) -> float:
-        """Choose a host's limit."""
-        if attack.benign:
+    def of(self, victim: Host) -> float:
+        """Choose a host's limit, which is for an attack on one target and grows with them."""
+        if victim.entry.attack.benign:
             return self.long
-        return self.host if backend.guarantees.time_limit else self.unlimited
+        limited = victim.backend.guarantees.time_limit
+        return (self.host if limited else self.unlimited) + (victim.targets - 1) * self.call
 
     def slower(self, factor: float) -> Limits:
         """Return the limits for a machine that is so much slower."""
@@ -73,26 +74,25 @@ class Limits:
         )
 
 
-def attack(victim: host.Host, machine: str, limits: Limits) -> Verdict:
+def attack(victim: Host, machine: str, limits: Limits) -> Verdict:
     """Attack a wall in a process of its own, and decide what happened."""
     entry, backend = victim.entry, victim.backend
     begin = time.monotonic()
-    channel = host.Channel()
+    channel = Channel()
     folder = Path(tempfile.mkdtemp(prefix="isobench-"))
     try:
         process = os.fork()
         if process == 0:
             _be_host(victim, channel, folder)
-        status = _wait(process, limits.of(backend, entry.attack))
-        left = _end_descendants(waiting=status == 0)
+        status = _wait(process, limits.of(victim))
         report = channel.read()
+        lost = _lost(report) if report else None
+        left = _end_descendants(waiting=status == 0)
     finally:
         _end_descendants(waiting=False)  # after Ctrl-C there are
         channel.close()
         shutil.rmtree(folder, ignore_errors=True)
-    outcome, harms, said = decide(entry.attack, report, status, left)
-    if outcome is Outcome.UNAVAILABLE and entry.own_code and backend.guarantees.strict:
-        outcome = Outcome.REFUSED
+    outcome, harms, said = decide(victim, report, status, left, lost)
     return Verdict(
         machine=machine,
         backend=backend.name,
@@ -106,63 +106,113 @@ def attack(victim: host.Host, machine: str, limits: Limits) -> Verdict:
 
 
 def decide(
-    attack: Attack, report: host.Report, status: int | None, left: int
+    victim: Host,
+    report: Report | None,
+    status: int | None,
+    left: int,
+    lost: list[str] | None = None,
 ) -> tuple[Outcome, list[Harm], str]:
     """Decide what happened.
 
     Args:
-        attack: The attack.
-        report: What the host told.
+        victim: What the host was to do.
+        report: What the host told; None: what it told was overwritten.
         status: How it ended, as waitpid says; None: it did not.
         left: How many processes it left behind.
+        lost: Canaries in its memory that are not as they were, if it did not come to its end; None:
+            nobody knows.
 
     Returns:
         The outcome, what was harmed, and what the caller got.
 
     Raises:
-        RuntimeError: The host failed by itself, which says nothing about the wall.
+        RuntimeError: The host failed before the attack, which says nothing about the wall.
     """
-    if report.failed or (status is not None and not report.opened and not report.refused):
-        raise RuntimeError(f"the host of {attack.name} failed by itself:\n{report.failed}")
+    if report is None:  # memory of the host's that it writes to just before the attack
+        return Outcome.ESCAPED, [Harm("the host's report", "heap")], _ending(status)
     if report.refused:
-        return Outcome.UNAVAILABLE, [], report.refused
-    if status is None:
-        return Outcome.HUNG, [Harm("the host hung", "time_limit")], "nothing"
+        # An error of another kind may have any reason.
+        strict = victim.entry.own_code and victim.backend.guarantees.strict
+        refused = strict and report.error == errno.EPERM
+        return Outcome.REFUSED if refused else Outcome.UNAVAILABLE, [], report.refused
+    if _not_attacked(report, status):
+        raise RuntimeError(
+            f"the host of {victim.entry.attack.name} behind {victim.backend.name} failed by "
+            f"itself:\n{report.failed or report}"
+        )
     if not report.done:
-        return Outcome.HOST_DIED, [Harm("the host died", "recovery")], _ending(status)
+        return _ended(report, status, left, lost)
     harms = _harms(report, left)
-    return _outcome(report, harms), harms, report.said
+    # An attack that has worked where there is no wall is able to, and was kept from it.
+    unable = report.code == _UNABLE and victim.backend.kind == "baseline"
+    return _outcome(report, harms, unable=unable), harms, report.said
 
 
-def _harms(report: host.Report, left: int) -> list[Harm]:
-    names = canaries.changed(report.before, report.after)
-    harms = [Harm(name, canaries.CLAIMS[name]) for name in names]
-    if report.told == "secret file":  # which the system was made to read
-        harms.append(Harm("secret file was read", "syscalls"))
-    elif report.told:
-        claim = "secrets" if report.told == "secret" else "confidentiality"
-        harms.append(Harm(f"{report.told} was read", claim, "read"))
+def _not_attacked(report: Report, status: int | None) -> bool:
+    if report.done:
+        return not report.called
+    if report.failed:
+        return not report.attacked
+    return status is not None and not report.opened
+
+
+def _ended(
+    report: Report, status: int | None, left: int, lost: list[str] | None
+) -> tuple[Outcome, list[Harm], str]:
+    """Decide about a host that did not come to its end."""
+    if status is None:
+        outcome, end = Outcome.HUNG, Harm("the host hung", "time_limit", "ended")
+    else:
+        outcome, end = Outcome.HOST_DIED, Harm("the host died", "recovery", "ended")
+    harms = [end, *(Harm(name, canaries.CLAIMS[name]) for name in lost or ())]
     if left:
         harms.append(Harm(f"processes left behind: {left}", "syscalls"))
-    if report.next.startswith("wrong") or report.called == "ArithmeticError":
+    said = report.failed.strip().rpartition("\n")[2] or _ending(status)
+    if lost is None:
+        said += "; what it harmed before is not known"
+    return Outcome.ESCAPED if len(harms) > 1 else outcome, harms, said
+
+
+def _harms(report: Report, left: int) -> list[Harm]:
+    names = canaries.changed(report.before, report.after)
+    harms = [Harm(name, canaries.CLAIMS[name]) for name in names]
+    for name in report.told:
+        if name == "secret file":  # which the system was made to read
+            harms.append(Harm("secret file was read", "syscalls"))
+        else:
+            claim = "secrets" if name == "secret" else "confidentiality"
+            harms.append(Harm(f"{name} was read", claim, "read"))
+    if left:
+        harms.append(Harm(f"processes left behind: {left}", "syscalls"))
+    later = (report.next, report.second)
+    if any(call.startswith("wrong") for call in later) or report.called == "ArithmeticError":
         harms.append(Harm("a later call was wrong", "recovery"))
+    # A call that returned may have corrupted what is the sandbox's own: the next one may fail.
+    elif report.second != "right":
+        harms.append(Harm("no later call worked", "recovery", "ended"))
+    elif report.called == "violation" and report.next != "right":
+        harms.append(Harm("the next call failed", "recovery", "ended"))
     return harms
 
 
-def _outcome(report: host.Report, harms: list[Harm]) -> Outcome:
+def _outcome(report: Report, harms: list[Harm], *, unable: bool) -> Outcome:
     """Decide about a host that came to its end."""
-    if harms:
-        only_read = all(harm.how == "read" for harm in harms)
-        return Outcome.DISCLOSED if only_read else Outcome.ESCAPED
-    if report.next != "right":
+    how = {harm.how for harm in harms}
+    if "changed" in how:
+        return Outcome.ESCAPED
+    if "read" in how:
+        return Outcome.DISCLOSED
+    if "ended" in how or report.next != "right":
         return Outcome.CONTAINED
-    if report.called == "error" and report.said.endswith(f" {_UNABLE}"):
+    if unable:
         return Outcome.UNAVAILABLE
     harmless = report.called in ("returned", "error")
     return Outcome.HARMLESS if harmless else Outcome.RECOVERED
 
 
-def _ending(status: int) -> str:
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "nothing"
     if os.WIFSIGNALED(status):
         return f"the host died of {signal.Signals(os.WTERMSIG(status)).name}"
     return f"the host ended with status {os.waitstatus_to_exitcode(status)}"
@@ -171,7 +221,7 @@ def _ending(status: int) -> str:
 # ---- processes ----
 
 
-def _be_host(victim: host.Host, channel: host.Channel, folder: Path) -> NoReturn:
+def _be_host(victim: Host, channel: Channel, folder: Path) -> NoReturn:
     try:
         # Not a session of its own: a stop signal would not stop a process without a terminal's
         # session around it.
@@ -198,6 +248,16 @@ def _wait(process: int, limit: float) -> int | None:
         return status if ended else None
     finally:
         os.close(handle)
+
+
+def _lost(report: Report) -> list[str] | None:
+    """List the canaries that were changed in a host that has ended; end its witness."""
+    if report.witness not in _children():  # an attack may have written any number
+        return None
+    lost = witness.changed(report.witness, report.memory)
+    os.kill(report.witness, signal.SIGKILL)
+    os.waitpid(report.witness, 0)
+    return lost
 
 
 def _end_descendants(*, waiting: bool) -> int:
@@ -279,7 +339,7 @@ def main(
             if entry.attack.name in unable:
                 verdict = msgspec.structs.replace(unable[entry.attack.name], backend=name)
             else:
-                victim = host.Host(entry, registry.find(name), found, limits.call, calls)
+                victim = Host(entry, registry.find(name), found, limits.call, calls)
                 verdict = attack(victim, machine, limits)
             if name == "none" and verdict.outcome is Outcome.UNAVAILABLE:
                 unable[entry.attack.name] = verdict
