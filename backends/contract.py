@@ -199,6 +199,8 @@ class Guarantees:
             be written.
         machine_state: The caller's registers, flags, floating-point modes and stack pointer are as
             it left them.
+        shared_memory: What the caller shares with other processes (MAP_SHARED) cannot be written by
+            loads and stores.
         secrets: What lies in memory that is set apart for it (a data domain, a trusted heap) can be
             neither written nor read.
         confidentiality: The caller's memory cannot be read.
@@ -216,6 +218,7 @@ class Guarantees:
     stack: bool = False
     static_data: bool = False
     machine_state: bool = False
+    shared_memory: bool = False
     secrets: bool = False
     confidentiality: bool = False
     recovery: bool = False

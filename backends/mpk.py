@@ -79,6 +79,7 @@ _REFUSED = Guarantees(
     stack=True,
     static_data=True,
     machine_state=True,
+    shared_memory=True,
     secrets=True,
     confidentiality=False,  # a domain reads what is not under a key of its own
     recovery=True,

@@ -21,6 +21,7 @@ _GUARANTEES = Guarantees(
     stack=True,
     static_data=True,
     machine_state=True,
+    shared_memory=False,  # a forked child has the same mappings
     confidentiality=False,  # a forked child has a copy of everything that was there before
     recovery=True,
     time_limit=True,

@@ -37,6 +37,7 @@ CLAIMS = {
     "global": "static_data",
     "thread-local": "static_data",
     "environment": "static_data",
+    "shared memory": "shared_memory",
     "secret": "secrets",
     "flags": "machine_state",
     "MXCSR": "machine_state",
@@ -49,7 +50,7 @@ CLAIMS = {
     "signal handlers": "syscalls",
     "signal stack": "syscalls",
     "signals received": "syscalls",
-    "shared memory": "syscalls",
+    "mapped file": "syscalls",
     "descriptor": "syscalls",
     "pipe": "syscalls",
     "descriptors": "syscalls",
@@ -65,7 +66,8 @@ CLAIMS = {
     "memory": "recovery",
 }
 
-_IN_MEMORY = ("heap", "late", "global", "thread-local", "page", "private-page")
+#: Canaries that are looked at where they lie.
+_IN_MEMORY = ("heap", "late", "global", "thread-local", "page", "private-page", "shared memory")
 
 #: Bytes by which a host may have grown when its sandbox is closed.
 _GROWTH = 128 << 20
@@ -110,7 +112,7 @@ class _Report(ctypes.Structure):
 
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(native.COMPILED / "libvictim.so"))
-    for name in ("global", "thread_local", "heap", "page", "stack", "jump_buffer"):
+    for name in ("global", "thread_local", "heap", "page", "shared_page", "stack", "jump_buffer"):
         getattr(library, f"victim_{name}").restype = ctypes.c_void_p
     library.victim_run.restype = ctypes.c_bool
     return library
@@ -159,6 +161,7 @@ class Canaries:
             "page": library.victim_page(),
             "private-page": library.victim_page(),
             "late": library.victim_heap(),
+            "shared memory": library.victim_shared_page(),
         }
         for name, address in addresses.items():
             if name != "late":
@@ -198,11 +201,13 @@ class Canaries:
         (folder / "file").write_bytes(self._contents["file"])
         (folder / "secret").write_bytes(self._contents["secret file"])
         (folder / "written").touch()
-        (folder / "shared").write_bytes(bytes(mmap.PAGESIZE))
+        (folder / "mapped").write_bytes(bytes(mmap.PAGESIZE))
         self.descriptor = os.open(folder / "written", os.O_RDWR)
-        self.shared = os.open(folder / "shared", os.O_RDWR)
-        self._shared = mmap.mmap(self.shared, mmap.PAGESIZE)
-        self._shared[:LENGTH] = self._contents["shared memory"]
+        self.mapped = os.open(folder / "mapped", os.O_RDWR)
+        self._mapped = mmap.mmap(self.mapped, mmap.PAGESIZE)
+        self._mapped[:LENGTH] = self._contents["mapped file"]
+        # What is forked from here has the file, and would have to map it by a system call.
+        self._mapped.madvise(mmap.MADV_DONTFORK)
         self._pipe = os.pipe2(os.O_NONBLOCK)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(folder / "socket"))
@@ -271,7 +276,7 @@ class Canaries:
         seen["python-heap"] = self._python_heap.hex()
         inverse = self._inverse if not attacked else bytes(b ^ 0xFF for b in self._secret())
         seen["secret"] = inverse.hex()
-        seen["shared memory"] = self._shared[:LENGTH].hex()
+        seen["mapped file"] = self._mapped[:LENGTH].hex()
         seen["environment"] = repr(self._libc.getenv(b"ISOBENCH_CANARY"))
         return seen | self._files() | self._process()
 

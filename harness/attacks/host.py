@@ -249,7 +249,7 @@ class Host:
                 self.entry.argument or canaries.heap,
                 os.getpid(),
                 canaries.descriptor,
-                canaries.shared,
+                canaries.mapped,
                 canaries.jump_buffer,
                 os.fsencode(canaries.folder),
             )

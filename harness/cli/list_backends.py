@@ -21,6 +21,7 @@ _CLAIMS = {
     "stack": "stack",
     "static_data": "static data",
     "machine_state": "machine state",
+    "shared_memory": "shared memory",
     "secrets": "secrets",
     "confidentiality": "confidentiality",
     "recovery": "recovery",
@@ -94,8 +95,9 @@ def _print(backends: list[Backend]) -> None:
             missing.setdefault(why, []).append(backend.name)
     table.caption = (
         "Claims are about memory-unsafe foreign code. It cannot write the caller's heap, stack or "
-        "static data; leaves its registers and modes as they were (machine state); can neither "
-        "read nor write what is in a data domain or trusted heap (secrets); cannot read its memory "
+        "static data; leaves its registers and modes as they were (machine state); cannot "
+        "write what the caller shares with other processes (shared memory); can neither read nor "
+        "write what is in a data domain or trusted heap (secrets); cannot read its memory "
         "(confidentiality); a violation is an error and the next call works (recovery); a call can "
         "be limited in time; it can make no system calls that reach outside; libraries that could "
         "open the wall are not loaded (strict); a sandbox may be called from several threads."

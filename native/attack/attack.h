@@ -20,7 +20,7 @@ struct attack {
     uint64_t argument;    /* of the attack's own */
     int64_t host;         /* the process that called */
     int64_t descriptor;   /* of the host's, on a file open for writing */
-    int64_t shared;       /* likewise, on memory that the host has mapped */
+    int64_t mapped;       /* likewise, on a file that the host has mapped */
     uint64_t jump_buffer; /* a jmp_buf of the host's, of a function that waits for this one */
     char folder[256];     /* the host's */
 };

@@ -80,9 +80,9 @@ ATTACK(brk) /* down below the canary */
                 (uint64_t)(uintptr_t)page_of(attack));
 }
 
-ATTACK(map_shared_memory) /* that the host has mapped, and write it */
+ATTACK(map_file) /* that the host has mapped, too, and write it */
 {
-    void *alias = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, (int)attack->shared, 0);
+    void *alias = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, (int)attack->mapped, 0);
     if (alias == MAP_FAILED) {
         return UNABLE;
     }
@@ -90,11 +90,11 @@ ATTACK(map_shared_memory) /* that the host has mapped, and write it */
     return 0;
 }
 
-ATTACK(write_mapped_file) /* whose memory it is */
+ATTACK(write_mapped_file) /* which is the host's memory */
 {
     uint8_t marks[CANARY_LENGTH];
     memset(marks, 0x66, sizeof(marks));
-    return done(pwrite((int)attack->shared, marks, sizeof(marks), 0) == (ssize_t)sizeof(marks));
+    return done(pwrite((int)attack->mapped, marks, sizeof(marks), 0) == (ssize_t)sizeof(marks));
 }
 
 ATTACK(free_protection_keys) /* of whomever */

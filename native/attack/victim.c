@@ -34,10 +34,20 @@ uint8_t *victim_heap(void)
     return posix_memalign(&block, VICTIM_CANARY, VICTIM_CANARY) == 0 ? block : NULL;
 }
 
+static uint8_t *page(int flags)
+{
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+    return page == MAP_FAILED ? NULL : page;
+}
+
 uint8_t *victim_page(void)
 {
-    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return page == MAP_FAILED ? NULL : page;
+    return page(MAP_PRIVATE);
+}
+
+uint8_t *victim_shared_page(void)
+{
+    return page(MAP_SHARED);
 }
 
 uint8_t *victim_stack(void)

@@ -30,6 +30,7 @@ uint8_t *victim_global(void);
 uint8_t *victim_thread_local(void);
 uint8_t *victim_heap(void);
 uint8_t *victim_page(void);  /* at its begin */
+uint8_t *victim_shared_page(void);
 uint8_t *victim_stack(void); /* while victim_run() runs */
 
 void *victim_jump_buffer(void); /* likewise; a jmp_buf */

@@ -20,7 +20,7 @@ NOTHING = Guarantees()
 MUCH = Guarantees(
     heap=True, stack=True, static_data=True, machine_state=True, recovery=True, time_limit=True
 )
-ALL = dataclasses.replace(MUCH, secrets=True, syscalls=True)
+ALL = dataclasses.replace(MUCH, shared_memory=True, secrets=True, syscalls=True)
 SOME = {
     "none": NOTHING,
     "pkru-safe": Guarantees(secrets=True),
