@@ -14,14 +14,14 @@ import os
 import resource
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends import DataDomain, TrustedHeap, native
-from harness.attacks.catalogue import LIBC_GATE, RUNTIME_GATES
+from harness.attacks.catalogue import LIBC_GATE, OLD_SYSTEM_CALLS, RUNTIME_GATES, VSYSCALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 LENGTH = 64  # bytes
 
@@ -79,6 +79,9 @@ _COUNTED = (signal.SIGUSR1, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT)
 _LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
 
 _PKEY_MPROTECT, _PKEY_ALLOC = 329, 330  # system calls of x86-64
+# In /proc/PID/stat after the name; include/linux/sched.h.
+_FLAGS, _PF_IO_WORKER = 6, 0x10
+_VSYSCALL_TIME = 0xFFFFFFFFFF600400  # of x86-64
 
 
 class _State(ctypes.Structure):
@@ -112,9 +115,13 @@ class _Report(ctypes.Structure):
 
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(native.COMPILED / "libvictim.so"))
-    for name in ("global", "thread_local", "heap", "page", "shared_page", "stack", "jump_buffer"):
+    for name in (
+        *("global", "thread_local", "heap", "heap_page", "page", "shared_page", "stack"),
+        "jump_buffer",
+    ):
         getattr(library, f"victim_{name}").restype = ctypes.c_void_p
     library.victim_run.restype = ctypes.c_bool
+    library.victim_has_old_system_calls.restype = ctypes.c_bool
     return library
 
 
@@ -173,13 +180,16 @@ class Canaries:
         addresses["taken"] = _address(library.victim_taken)
         addresses["code"] = addresses["taken"]
         addresses["nowhere"] = 4096
+        addresses[VSYSCALL] = _vsyscall()
         return addresses
 
     def _place_secret(self) -> int:
         """Fill the memory set apart, or a block where there is none; return its address."""
         secret = self._make_secret()
         copy = (ctypes.c_char * LENGTH).from_buffer(secret)
-        address: int = self._library.victim_heap() if self._memory is None else self._memory.address
+        address: int = (
+            self._library.victim_heap_page() if self._memory is None else self._memory.address
+        )
         if self._memory is None:
             ctypes.memmove(address, copy, LENGTH)
         elif isinstance(self._memory, TrustedHeap):
@@ -223,6 +233,8 @@ class Canaries:
             return self._gates[name]
         if name == "stack":
             return [self._library.victim_stack()]
+        if name == OLD_SYSTEM_CALLS:
+            return [int(self._library.victim_has_old_system_calls())]
         return [self._addresses[name] if name else 0]
 
     @property
@@ -316,7 +328,7 @@ class Canaries:
             "signal stack": f"{stack[1] & 0xFFFFFFFF:#x} {stack[2]}",
             "signals received": str([self._library.victim_signals(int(n)) for n in _COUNTED]),
             "umask": status["Umask"].strip(),
-            "threads": status["Threads"].strip(),
+            "threads": str(_threads()),
             "working directory": os.getcwd(),  # noqa: PTH109 - as the system says it
             "limits": str([resource.getrlimit(limit) for limit in _LIMITS]),
             # Those that were there before the sandbox, which opens and closes its own.
@@ -355,6 +367,22 @@ def _descriptors() -> dict[int, tuple[int, int]]:
             status = os.fstat(int(name))
             found[int(name)] = (status.st_dev, status.st_ino)
     return found
+
+
+def _threads() -> int:
+    """Count the threads of this process, without those that the kernel keeps for io_uring."""
+    count = 0
+    for stat in Path("/proc/self/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            count += not int(fields[_FLAGS]) & _PF_IO_WORKER
+    return count
+
+
+def _vsyscall() -> int:
+    """Return where the system has time() for programs of old; 0: it has not."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:  # noqa: PTH123
+        return _VSYSCALL_TIME if "[vsyscall]" in maps.read() else 0
 
 
 def _taken(read: Callable[[], bytes]) -> str:

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 RUNTIME_GATES = "gates of the runtime"
 #: The target that is the WRPKRU of libc.
 LIBC_GATE = "gate of libc"
+#: The target that is the system's time() for programs of old; 0 where there is no such.
+VSYSCALL = "vsyscall"
+#: The target that says whether there are system calls of 32-bit programs: 1 or 0.
+OLD_SYSTEM_CALLS = "system calls of 32-bit programs"
+
+#: The hostile call's number: the host's first is a benign one.
+_CALL = 2
+
+#: Arguments of arch_prctl().
+_SET_GS, _SET_FS = 0x1001, 0x1002
 
 
 class Entry(NamedTuple):
@@ -112,6 +122,8 @@ def _memory() -> Iterator[Entry]:
         ("result without memory", "return a length and no pointer", "null_output"),
     ):  # fmt: skip
         yield _entry(group, row, summary, symbol, "heap")
+    yield _entry(group, "wild result: secret", "return a pointer to the secret", "wild_output",
+                 "secret")  # fmt: skip
     yield _entry(
         group,
         "length changed behind the check",
@@ -173,7 +185,7 @@ def _control() -> Iterator[Entry]:
     for row, summary, symbol in (
         ("fork bomb", "16 processes that stay", "fork"),
         ("process in own session", "that stays", "fork_into_own_session"),
-        ("raw clone", "a process that stays, by clone()", "clone"),
+        ("process sharing memory", "that stays", "share_memory_with_process"),
         ("thread", "that stays", "thread"),
         ("exec", "another program instead", "execute"),
     ):
@@ -215,12 +227,13 @@ def _keys() -> Iterator[Entry]:
         yield _entry(group, "jump to libc's WRPKRU", "and write", "jump_to_wrpkru", LIBC_GATE,
                      means="libc's WRPKRU")  # fmt: skip
     for row, summary, symbol, target in (
-        ("pkey_mprotect", "give memory to the key that is everybody's", "pkey_mprotect", "page"),
+        ("pkey_mprotect", "give memory to a key that is open, and write", "pkey_mprotect", "page"),
         ("mprotect", "make a read-only page writable, and write", "mprotect", "page"),
         ("mmap over", "map other memory over the host's", "map_over", "page"),
         ("mremap over", "move other memory over the host's", "mremap", "page"),
         ("munmap", "take the host's memory away", "munmap", "page"),
         ("madvise", "have the host's memory forgotten", "madvise", "private-page"),
+        ("mprotect: close", "a page of the host's to everybody", "close_page", "private-page"),
         ("brk", "end the heap below the host's block", "brk", "heap"),
         ("pkey_free", "free everybody's keys", "free_protection_keys", ""),
         ("/proc/self/mem", "write to memory by its file", "write_own_memory_file", "heap"),
@@ -233,18 +246,39 @@ def _keys() -> Iterator[Entry]:
         ("signal stack", "another one for the thread", "change_signal_stack", ""),
         ("signal handler", "another one for the process", "install_signal_handler", ""),
         ("io_uring", "have the kernel write to a file later", "io_uring", ""),
-        ("userfaultfd", "handle the host's page faults", "userfaultfd", ""),
+        ("io_uring: write", "have the kernel write the host's block", "write_by_ring", "heap"),
+        ("userfaultfd", "have a page forgotten and answer its next fault", "userfaultfd",
+         "private-page"),
         ("prctl", "turn the filter of system calls off, and write to a file",
          "turn_dispatch_off", ""),
     ):  # fmt: skip
         yield _entry(group, row, summary, symbol, target, means=system)
+    # What lies under a key of its own is the system's to give as is all else.
+    for row, summary, symbol in (
+        ("pkey_mprotect", "give it to a key that is open, and write", "pkey_mprotect"),
+        ("pkey_alloc", "free its key and take it, to read and write", "reuse_protection_keys"),
+        ("mmap over", "map other memory over it", "map_over"),
+        ("mremap over", "move other memory over it", "mremap"),
+        ("munmap", "take it away", "munmap"),
+        ("madvise", "have it forgotten", "madvise"),
+        ("/proc/self/mem", "write it by the memory's file", "write_own_memory_file"),
+        ("process_vm_readv", "read it", "process_vm_readv"),
+        ("io_uring", "have the kernel's thread read it into a pipe", "read_by_ring"),
+    ):
+        yield _entry(group, f"{row}: secret", summary, symbol, "secret", means=system)
     if _X86:
+        yield _entry(group, "code made at run time", "it opens all keys, and writes",
+                     "run_made_code", "heap", means=system)  # fmt: skip
+        yield _entry(group, "arch_prctl: FS", "change the base of FS", "arch_prctl", means=system,
+                     argument=_SET_FS)  # fmt: skip
+        yield _entry(group, "arch_prctl", "change the base of GS", "arch_prctl", means=system,
+                     argument=_SET_GS)  # fmt: skip
         for row, summary, symbol, target in (
             ("forged sigreturn", "return from a signal that never came, keys open, into the host",
              "forge_signal_return", "taken"),
-            ("arch_prctl", "change the base of GS", "arch_prctl", ""),
-            ("int 0x80", "close the host's file by the 32-bit way in", "old_system_call", ""),
-            ("vsyscall", "have the time stored over the host's block", "vsyscall", "heap"),
+            ("int 0x80", "close the host's file by the 32-bit way in", "old_system_call",
+             OLD_SYSTEM_CALLS),
+            ("vsyscall", "have the time stored over the host's block", "vsyscall", VSYSCALL),
         ):  # fmt: skip
             yield _entry(group, row, summary, symbol, target, means=system)
 
@@ -255,7 +289,7 @@ def _environment() -> Iterator[Entry]:
         ("close descriptor", "of the host's file", "close_descriptor"),
         ("close all descriptors", "of the host", "close_all_descriptors"),
         ("write descriptor", "of the host's file", "write_to_descriptor"),
-        ("forge answers", "write to all pipes of the host", "write_to_all_descriptors"),
+        ("forge answers", "write junk to all pipes of the host", "write_to_all_descriptors"),
         ("chdir", "of the host", "chdir"),
         ("umask", "of the host", "umask"),
         ("setrlimit", "of the host", "setrlimit"),
@@ -267,6 +301,8 @@ def _environment() -> Iterator[Entry]:
         ("signal host", "by kill()", "signal_host"),
     ):
         yield _entry(group, row, summary, symbol, means="system call")
+    yield _entry(group, "forge whole answer", "of the right form and number, before the real one",
+                 "forge_answer", means="system call", argument=_CALL)  # fmt: skip
     yield _entry(group, "setenv", "of the host", "setenv")
 
 

@@ -47,7 +47,17 @@ _LARGE = bytes(range(256)) * (1 << 16)
 _PATIENCE = 5
 
 #: Attacks whose result is what they have read.
-_TELLING = frozenset(("read", "long_output", "process_vm_readv", "read_file"))
+_TELLING = frozenset(
+    (
+        "read",
+        "wild_output",
+        "long_output",
+        "process_vm_readv",
+        "read_by_ring",
+        "reuse_protection_keys",
+        "read_file",
+    )
+)
 
 
 class Report(msgspec.Struct):

@@ -1,5 +1,6 @@
 /* Calls that do not return, or return to where they should not. */
 #include "attack.h"
+#include "kernel.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static _Noreturn void wait_for_ever(void)
@@ -131,50 +133,72 @@ ATTACK(breakpoint)
 
 enum { LINGER = 30 }; /* seconds */
 
-static void linger(void)
+#if defined(__x86_64__)
+/* A process that makes system calls and nothing else: it has the rights of whoever started it, and
+ * libc's fork() would have it write to memory of libc's first. False: the system refuses. */
+static bool start_process(long flags, bool own_session)
 {
-    sleep(LINGER);
-    _exit(0);
+    long result = SYS_clone;
+    register long no_parent __asm__("r10") = 0;
+    register long no_thread __asm__("r8") = 0;
+    __asm__ volatile("syscall\n"
+                     "test %%rax, %%rax\n jnz 2f\n"
+                     "test %%ebx, %%ebx\n jz 1f\n"
+                     "mov %[setsid], %%eax\n syscall\n"
+                     "1: mov %[alarm], %%eax\n mov %[seconds], %%edi\n syscall\n"
+                     "mov %[pause], %%eax\n syscall\n"
+                     "jmp 1b\n"
+                     "2:"
+                     : "+a"(result)
+                     : "D"(flags | SIGCHLD), "S"(0), "d"(0), "r"(no_parent), "r"(no_thread),
+                       "b"((int)own_session), [setsid] "i"(SYS_setsid), [alarm] "i"(SYS_alarm),
+                       [seconds] "i"(LINGER), [pause] "i"(SYS_pause)
+                     : "rcx", "r11", "memory", "cc");
+    return result > 0;
 }
+#else
+static bool start_process(long flags, bool own_session)
+{
+    if ((flags & CLONE_VM) != 0) {
+        return false; /* it would need a stack of its own */
+    }
+    long child = kernel_call(SYS_clone, flags | SIGCHLD);
+    if (child == 0) {
+        if (own_session) {
+            setsid();
+        }
+        sleep(LINGER);
+        _exit(0);
+    }
+    return child > 0;
+}
+#endif
 
 ATTACK(fork)
 {
-    for (int i = 0; i < 16; i++) {
-        pid_t child = fork();
-        if (child < 0) {
+    enum { PROCESSES = 16 };
+    for (int i = 0; i < PROCESSES; i++) {
+        if (!start_process(0, false)) {
             return UNABLE;
         }
-        if (child == 0) {
-            linger();
-        }
     }
     return 0;
 }
 
-ATTACK(fork_into_own_session) /* away from those who would end the process group */
+/* Away from those who would end the process group; there before this one is ended. */
+ATTACK(fork_into_own_session)
 {
-    pid_t child = fork();
-    if (child < 0) {
+    struct timespec rest = {.tv_nsec = 50000000};
+    if (!start_process(0, true)) {
         return UNABLE;
     }
-    if (child == 0) {
-        setsid();
-        linger();
-    }
-    usleep(50000); /* it is there before this one is ended */
+    kernel_call(SYS_nanosleep, &rest, NULL);
     return 0;
 }
 
-ATTACK(clone)
+ATTACK(share_memory_with_process) /* whose system calls nobody filters */
 {
-    long child = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
-    if (child < 0) {
-        return UNABLE;
-    }
-    if (child == 0) {
-        linger();
-    }
-    return 0;
+    return start_process(CLONE_VM, false) ? 0 : UNABLE;
 }
 
 static void *run_on(void *output)

@@ -1,7 +1,12 @@
 /* What is around a process: descriptors, files, limits. */
 #include "attack.h"
+#include "kernel.h"
+
+#include "../process/hardening.h"
+#include "../process/wire.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +49,36 @@ ATTACK(write_to_all_descriptors) /* that are pipes, as an answer of a process be
         if (fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode) &&
             write(fd, marks, sizeof(marks)) < 0) {
             continue; /* one to read from */
+        }
+    }
+    return 0;
+}
+
+/* A hardened process is told by its filter, whatever it asks, that there is no room to move to. */
+static bool is_hardened(void)
+{
+    enum { PAGE = 4096 };
+    uintptr_t stack = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(PAGE - 1);
+    return kernel_call(SYS_mremap, stack, PAGE, PAGE, 0) == -ENOMEM;
+}
+
+/* An answer before the real one, of the right form and with the right number of the call: to the
+ * one descriptor that a hardened process has for it, or to all pipes. */
+ATTACK(forge_answer)
+{
+    struct {
+        struct wire_header header;
+        uint8_t output[CANARY_LENGTH];
+    } answer = {.header = {.call = (uint32_t)attack->argument, .length = CANARY_LENGTH}};
+    memset(answer.output, 0x66, sizeof(answer.output));
+    if (is_hardened()) {
+        kernel_call(SYS_write, HARDENED_REPLY, &answer, sizeof(answer));
+        return 0;
+    }
+    for (int fd = 3; fd < 256; fd++) {
+        struct stat status;
+        if (fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode)) {
+            kernel_call(SYS_write, fd, &answer, sizeof(answer));
         }
     }
     return 0;

@@ -1,6 +1,8 @@
 /* Functions that leave the machine in another state than they found it in, and return. */
 #include "attack.h"
 
+#include <sys/auxv.h>
+
 #if defined(__x86_64__)
 
 #define FLAGS(name, mask)                                                                          \
@@ -63,14 +65,27 @@ ATTACK(lose_stack_pointer) /* return with one that is off by a page */
     __builtin_unreachable();
 }
 
+/* Whether the system lets programs use the instructions; else they are illegal. */
+static bool has_fsgsbase(void)
+{
+    enum { FSGSBASE = 1 << 1 }; /* of AT_HWCAP2: asm/hwcap2.h of Linux */
+    return (getauxval(AT_HWCAP2) & FSGSBASE) != 0;
+}
+
 ATTACK(write_fs_base)
 {
+    if (!has_fsgsbase()) {
+        return UNABLE;
+    }
     __asm__ volatile("wrfsbase %0" : : "r"(0x1234UL));
     return 0;
 }
 
 ATTACK(write_gs_base)
 {
+    if (!has_fsgsbase()) {
+        return UNABLE;
+    }
     __asm__ volatile("wrgsbase %0" : : "r"(0x1234UL));
     return 0;
 }

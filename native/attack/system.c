@@ -1,16 +1,13 @@
-/* The system made to change the host: its memory, its keys, its signals, its files. The classes are
- * those of R. J. Connor, T. McDaniel, J. M. Smith, M. Schuchard: "PKU Pitfalls", USENIX Security
- * 2020, and some more. */
+/* The system made to change the host: its memory, its signals, its files. */
 #include "attack.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <linux/io_uring.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -18,97 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096 };
-
-static uint8_t *page_of(const struct attack *attack)
-{
-    return (uint8_t *)(uintptr_t)(attack->target & ~(uint64_t)(PAGE - 1));
-}
-
 static int done(bool success)
 {
     return success ? 0 : UNABLE;
-}
-
-/* ---- memory maps ---- */
-
-ATTACK(mprotect) /* the page of a canary that is read-only, and write it */
-{
-    if (mprotect(page_of(attack), PAGE, PROT_READ | PROT_WRITE) != 0) {
-        return UNABLE;
-    }
-    mark(target_of(attack));
-    return 0;
-}
-
-ATTACK(pkey_mprotect) /* to the key that is everybody's */
-{
-    if (syscall(SYS_pkey_mprotect, page_of(attack), PAGE, PROT_READ | PROT_WRITE, 0) != 0 &&
-        syscall(SYS_pkey_mprotect, page_of(attack), PAGE, PROT_READ | PROT_WRITE, -1) != 0) {
-        return UNABLE;
-    }
-    mark(target_of(attack));
-    return 0;
-}
-
-ATTACK(map_over)
-{
-    return done(mmap(page_of(attack), PAGE, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
-}
-
-ATTACK(mremap) /* a page of its own over the canary's */
-{
-    void *own = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return done(own != MAP_FAILED && mremap(own, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-                                            page_of(attack)) != MAP_FAILED);
-}
-
-ATTACK(munmap)
-{
-    return done(munmap(page_of(attack), PAGE) == 0);
-}
-
-ATTACK(madvise) /* that its page is not needed any more, so that it is all zeroes */
-{
-    return done(madvise(page_of(attack), PAGE, MADV_DONTNEED) == 0);
-}
-
-ATTACK(brk) /* down below the canary */
-{
-    return done((uint64_t)syscall(SYS_brk, page_of(attack)) ==
-                (uint64_t)(uintptr_t)page_of(attack));
-}
-
-ATTACK(map_file) /* that the host has mapped, too, and write it */
-{
-    void *alias = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, (int)attack->mapped, 0);
-    if (alias == MAP_FAILED) {
-        return UNABLE;
-    }
-    mark(alias);
-    return 0;
-}
-
-ATTACK(write_mapped_file) /* which is the host's memory */
-{
-    uint8_t marks[CANARY_LENGTH];
-    memset(marks, 0x66, sizeof(marks));
-    return done(pwrite((int)attack->mapped, marks, sizeof(marks), 0) == (ssize_t)sizeof(marks));
-}
-
-ATTACK(free_protection_keys) /* of whomever */
-{
-    int freed = 0;
-    for (int key = 1; key < 16; key++) {
-        freed += syscall(SYS_pkey_free, key) == 0;
-    }
-    return done(freed > 0);
-}
-
-ATTACK(userfaultfd) /* and keep it: page faults of the host are its now */
-{
-    return done(syscall(SYS_userfaultfd, O_NONBLOCK) >= 0);
 }
 
 /* ---- memory, written by the system ---- */
@@ -211,40 +120,12 @@ ATTACK(turn_dispatch_off) /* of system calls, and make one */
     return write_to_file(attack);
 }
 
-/* One write, of a ring of its own, by the kernel's worker or here. */
-ATTACK(io_uring)
+#if defined(__x86_64__)
+ATTACK(old_system_call) /* close(), by the 32-bit way in: a trap, if that is not there */
 {
-    struct io_uring_params parameters = {0};
-    int ring = (int)syscall(SYS_io_uring_setup, 1, &parameters);
-    if (ring < 0) {
+    if (attack->target == 0) {
         return UNABLE;
     }
-    size_t length = parameters.sq_off.array + parameters.sq_entries * sizeof(uint32_t);
-    uint8_t *queue =
-        mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
-    struct io_uring_sqe *entry = mmap(NULL, sizeof(*entry), PROT_READ | PROT_WRITE, MAP_SHARED,
-                                      ring, (off_t)IORING_OFF_SQES);
-    int code = UNABLE;
-    if (queue != MAP_FAILED && entry != MAP_FAILED) {
-        uint8_t marks[CANARY_LENGTH];
-        memset(marks, 0x66, sizeof(marks));
-        *entry = (struct io_uring_sqe){.opcode = IORING_OP_WRITE,
-                                       .fd = (int)attack->descriptor,
-                                       .addr = (uintptr_t)marks,
-                                       .len = sizeof(marks),
-                                       .off = (uint64_t)-1};
-        *(uint32_t *)(void *)(queue + parameters.sq_off.array) = 0;
-        uint32_t *tail = (uint32_t *)(void *)(queue + parameters.sq_off.tail);
-        __atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-        code = done(syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1);
-    }
-    close(ring);
-    return code;
-}
-
-#if defined(__x86_64__)
-ATTACK(old_system_call) /* close(), by the 32-bit way in */
-{
     long result = 6;
     __asm__ volatile("int $0x80"
                      : "+a"(result)
@@ -253,19 +134,19 @@ ATTACK(old_system_call) /* close(), by the 32-bit way in */
     return done(result == 0);
 }
 
-ATTACK(vsyscall) /* time(), whose result the system stores where it is told */
+/* time() at a place of the system's, if that is mapped, whose result it stores where it is told. */
+ATTACK(vsyscall)
 {
     union {
         uintptr_t address;
-        long (*time)(void *);
-    } entry = {.address = 0xffffffffff600400};
-    return done(entry.time(target_of(attack)) != -1);
+        long (*time)(uint64_t result);
+    } entry = {.address = attack->target};
+    return entry.address == 0 ? UNABLE : done(entry.time(attack->argument) != -1);
 }
 
-ATTACK(arch_prctl) /* the base of GS */
+ATTACK(arch_prctl) /* the base of GS, or of FS */
 {
-    enum { SET_GS = 0x1001 };
-    return done(syscall(SYS_arch_prctl, SET_GS, 0x1234UL) == 0);
+    return done(kernel_call(SYS_arch_prctl, attack->argument, 0x1234) == 0);
 }
 
 /* A return from a signal that never came, with all protection keys open, to a function of the

@@ -4,13 +4,17 @@
  */
 #include "victim.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+enum { PAGE = 4096 };
 
 static uint8_t global[VICTIM_CANARY] __attribute__((aligned(VICTIM_CANARY)));
 static _Thread_local uint8_t local[VICTIM_CANARY] __attribute__((aligned(VICTIM_CANARY)));
@@ -34,9 +38,15 @@ uint8_t *victim_heap(void)
     return posix_memalign(&block, VICTIM_CANARY, VICTIM_CANARY) == 0 ? block : NULL;
 }
 
+uint8_t *victim_heap_page(void)
+{
+    void *block = NULL;
+    return posix_memalign(&block, PAGE, PAGE) == 0 ? block : NULL;
+}
+
 static uint8_t *page(int flags)
 {
-    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+    void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
     return page == MAP_FAILED ? NULL : page;
 }
 
@@ -113,6 +123,26 @@ static void observe(struct victim_state *state)
     memset(state, 0, sizeof(*state));
 }
 #endif
+
+bool victim_has_old_system_calls(void)
+{
+#if defined(__x86_64__)
+    enum { GETPID = 20 };
+    pid_t trial = fork();
+    if (trial == 0) {
+        long result = GETPID;
+        signal(SIGSEGV, SIG_DFL);
+        __asm__ volatile("int $0x80" : "+a"(result) : : "memory", "r8", "r9", "r10", "r11");
+        _exit(result > 0 ? 0 : 1);
+    }
+    int status = 1;
+    while (trial > 0 && waitpid(trial, &status, 0) < 0 && errno == EINTR) {
+    }
+    return trial > 0 && status == 0;
+#else
+    return false;
+#endif
+}
 
 /* Its frame is the parent's stack: it holds a canary for as long as `body` runs. */
 bool victim_run(void (*body)(void), const uint8_t *canary, struct victim_report *report)

@@ -29,7 +29,8 @@ struct victim_report {
 uint8_t *victim_global(void);
 uint8_t *victim_thread_local(void);
 uint8_t *victim_heap(void);
-uint8_t *victim_page(void);  /* at its begin */
+uint8_t *victim_heap_page(void); /* of the heap, too, with nothing else in its page */
+uint8_t *victim_page(void);      /* at its begin */
 uint8_t *victim_shared_page(void);
 uint8_t *victim_stack(void); /* while victim_run() runs */
 
@@ -39,6 +40,9 @@ void victim_taken(void);        /* where attacks jump to: changes the global can
 /* Counts a signal from now on, instead of what it does. */
 bool victim_count_signal(int number);
 int victim_signals(int number);
+
+/* Whether this system has those of 32-bit programs, int $0x80; elsewhere it is a fault. */
+bool victim_has_old_system_calls(void);
 
 /* Runs `body` below a frame that holds a canary. False: it did not return by itself. */
 bool victim_run(void (*body)(void), const uint8_t *canary, struct victim_report *report);

@@ -68,8 +68,11 @@ def test_without_a_wall_every_attack_does_harm(verdicts: list[Verdict]) -> None:
     ]
     assert not failed, said(failed)
     unavailable = {v.attack for v in control.values() if v.outcome is Outcome.UNAVAILABLE}
-    # Without protection keys; or switched off for all processes.
-    assert unavailable <= {"pkey-free", "own-xrstor", "io-uring", "userfaultfd"}
+    # Without protection keys; without FSGSBASE; or switched off for all processes.
+    keys = {"pkey-free", "pkey-alloc-secret", "own-xrstor"}
+    bases = {"fs-base", "gs-base"}
+    off = {"io-uring", "io-uring-write", "io-uring-secret", "userfaultfd", "vsyscall", "int-0x80"}
+    assert unavailable <= keys | bases | off
     assert all(control[name].outcome is Outcome.HARMLESS for name in benign)
 
 
@@ -110,6 +113,30 @@ def test_only_hardening_keeps_a_process_from_the_system(verdicts: list[Verdict],
 def test_a_process_tells_what_was_in_memory_before_it_was_forked(verdicts: list[Verdict]) -> None:
     told = [v for v in verdicts if v.backend == "sandcrust-fork" and v.attack == "read-secret"]
     assert told[0].harms == [Harm("secret was read", "secrets", "read")]
+
+
+def test_a_plain_store_changes_what_every_process_shares(verdicts: list[Verdict]) -> None:
+    stored = [v for v in verdicts if v.attack == "write-shared-memory"]
+    assert stored
+    for verdict in stored:
+        assert verdict.harms == [Harm("shared memory", "shared_memory")], verdict
+
+
+def test_a_file_that_the_host_has_mapped_is_reached_by_system_calls_alone(
+    verdicts: list[Verdict],
+) -> None:
+    for name in ("shared-mapping", "mapped-file"):
+        harmed = {v.backend: v.harms for v in verdicts if v.attack == name}
+        for backend, harms in harmed.items():
+            hardened = backend.endswith("-hardened")
+            assert harms == ([] if hardened else [Harm("mapped file", "syscalls")]), backend
+
+
+def test_a_result_that_points_at_a_secret_tells_it(verdicts: list[Verdict]) -> None:
+    told = [v for v in verdicts if v.attack == "wild-result-secret"]
+    assert told
+    for verdict in told:
+        assert Harm("secret was read", "secrets", "read") in verdict.harms, verdict
 
 
 # ---- the command ----

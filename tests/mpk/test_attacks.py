@@ -18,11 +18,36 @@ ATTACKS = [
     for entry in catalogue.entries()
     if entry.attack.row != "raise any signal" or entry.attack.name == "raise-sigsegv"
 ]
+#: What the system does for a domain whose calls nobody refuses, and which canary then tells.
+BY_THE_SYSTEM = {
+    "pkey-mprotect": "page",
+    "shared-mapping": "mapped file",
+    "io-uring": "descriptor",
+    "userfaultfd": "private-page",
+    "fork-bomb": "processes left behind: 16",
+    "process-in-own-session": "processes left behind: 1",
+    "process-sharing-memory": "processes left behind: 1",
+    "code-made-at-run-time": "heap",
+    "pkey-mprotect-secret": "secret",
+    "pkey-alloc-secret": "secret",
+    "mmap-over-secret": "secret",
+    "mremap-over-secret": "secret",
+    "madvise-secret": "secret",
+    "proc-self-mem-secret": "secret",
+    "process-vm-readv-secret": "secret was read",
+}
 #: mpk-strict is mpk in all else; of the others, what is special of them.
 WALLS = {
     "mpk-strict": [entry.attack.name for entry in ATTACKS],
     "mpk": ["own-wrpkru", "own-xrstor", "jump-to-libc-s-wrpkru", "valid-call"],
-    "pkru-safe": ["read-secret", "write-secret", "valid-call"],
+    "mpk-nosud": [
+        "write-shared-memory",
+        "write-secret",
+        "io-uring-write",
+        "io-uring-secret",
+        *sorted(BY_THE_SYSTEM),
+    ],
+    "pkru-safe": ["read-secret", "write-secret", "wild-result-secret", "valid-call"],
 }
 #: By these, memory that is no secret is read, which no wall of keys claims to prevent.
 READS = {"read-heap", "read-python-heap", "read-stack", "read-global", "read-thread-local"}
@@ -78,6 +103,15 @@ def test_a_domain_recovers_from_all_but_code_that_lifts_its_wall(verdicts: list[
     assert {strict[name].outcome for name in OWN} == {Outcome.REFUSED}
     plain = {v.attack: v.outcome for v in verdicts if v.backend == "mpk"}
     assert {plain[name] for name in OWN} == {Outcome.ESCAPED}
+
+
+def test_the_system_does_for_a_domain_what_its_key_forbids(verdicts: list[Verdict]) -> None:
+    by_attack = {v.attack: v for v in verdicts if v.backend == "mpk-nosud"}
+    for name, canary in BY_THE_SYSTEM.items():
+        assert canary in [harm.what for harm in by_attack[name].harms], by_attack[name]
+    # Its thread has the rights of whoever asked for it.
+    for name in ("io-uring-write", "io-uring-secret"):
+        assert not by_attack[name].harms, by_attack[name]
 
 
 def test_secrets_in_memory_set_apart_stay_there(verdicts: list[Verdict]) -> None:
