@@ -35,7 +35,7 @@ _KERNELS = ("6.12", "6.1")
     "attack",
     epilog="""\b
 Examples:
-  isobench attack                            all attacks on all walls, about 7 minutes
+  isobench attack                            all attacks on all walls, about 10 minutes
   isobench attack --list                     what there is to attack with
   isobench attack --backend sandcrust-pipe   one wall, beside no wall
   isobench attack --attack ptrace --attack io-uring
