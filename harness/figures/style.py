@@ -264,6 +264,10 @@ def provenance_line(provenance: str) -> Line2D:
 # ---- text ----
 
 
+#: How much wider than designed a renderer sets a line whose letters it fits to pixels, at most.
+_HINTED = 1.02
+
+
 def text_width(text: str, size: float = FONT, weight: str = "normal") -> float:
     """Return how wide a text is set, in inches."""
     font = FontProperties(family=FONT_FAMILY, size=size, weight=weight)
@@ -273,6 +277,7 @@ def text_width(text: str, size: float = FONT, weight: str = "normal") -> float:
 
 def wrap(text: str, width: float, *, separators: str = " ") -> list[str]:
     """Break a text into lines no wider than `width` inches, at separators where there are any."""
+    width /= _HINTED
     lines, line, start = [], "", 0
     while start < len(text):
         end = next((i + 1 for i in range(start, len(text)) if text[i] in separators), len(text))

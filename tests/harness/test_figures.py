@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from legible import assert_legible, names_of_bars, prose, texts
 from made_up_runs import (
@@ -213,6 +213,7 @@ def test_a_mean_without_logarithm_is_named_instead_of_drawn() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(0.02, 5e9), min_size=1, max_size=30), st.booleans(), st.booleans())
+@example([1.0] * 15, False, True)  # a note's line as long as there is room
 def test_figure_2_is_legible_whatever_the_numbers(
     means: list[float], long: bool, counted: bool
 ) -> None:
