@@ -7,12 +7,15 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 
 enum { PAGE = 4096 };
 
+/* Signals are blocked while it is held: a handler may fork, or open a heap. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static sigset_t mask_before; /* of the thread that holds the lock */
 static bool forks_are_known;
 
 _Static_assert(PKRU_SAFE_GATES == 32, "gates_taken has another width");
@@ -25,14 +28,26 @@ static bool refused(struct iso_fault *fault, const char *what)
     return false;
 }
 
+/* But not those of faults: the lock is held while the fork handlers of others run, and the kernel
+ * kills whoever blocks such a signal and faults. */
 static void acquire(void)
 {
+    static const int of_faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
+    sigset_t most, before;
+    sigfillset(&most);
+    for (size_t i = 0; i < sizeof(of_faults) / sizeof(of_faults[0]); i++) {
+        sigdelset(&most, of_faults[i]);
+    }
+    pthread_sigmask(SIG_BLOCK, &most, &before);
     pthread_mutex_lock(&lock);
+    mask_before = before;
 }
 
 static void release(void)
 {
+    sigset_t before = mask_before;
     pthread_mutex_unlock(&lock);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* ---- the key ---- */

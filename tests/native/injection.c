@@ -109,10 +109,10 @@ enum failure {
 /* What cannot fail, as it is called. */
 static const char *const SAFE[] = {
     /* They compute. */
-    "lseek", "memchr", "memcpy", "memmem", "memmove", "memset", "qsort", "sigaddset", "sigemptyset",
-    "sigfillset", "sigismember", "sigorset", "snprintf", "strchr", "strcmp", "strlen", "strncmp",
-    "__errno_location", "__libc_current_sigrtmax", "__libc_current_sigrtmin", "__rseq_offset",
-    "__rseq_size", "alarm", "sched_yield", "__stack_chk_fail", "__stack_chk_guard",
+    "lseek", "memchr", "memcpy", "memmem", "memmove", "memset", "qsort", "sigaddset", "sigdelset",
+    "sigemptyset", "sigfillset", "sigismember", "sigorset", "snprintf", "strchr", "strcmp",
+    "strlen", "strncmp", "__errno_location", "__libc_current_sigrtmax", "__libc_current_sigrtmin",
+    "__rseq_offset", "__rseq_size", "alarm", "sched_yield", "__stack_chk_fail", "__stack_chk_guard",
     /* They tell what is. */
     "clock_gettime", "dl_iterate_phdr", "dlerror", "getauxval", "getpid", "getppid", "gettid",
     "malloc_usable_size",
