@@ -77,7 +77,7 @@ HOSTILE(take_rights)
     __asm__ volatile("mov %%rsp, %%rbx\n"
                      "sub $128, %%rsp\n" /* the red zone */
                      "lea 1f(%%rip), %%r11\n"
-                     "mov %%r11, %%r9\n" /* what a gate of PKRU-Safe calls */
+                     "mov %%r11, %%r8\n" /* what a gate of PKRU-Safe calls */
                      ".rept 16\n push %%r11\n .endr\n"
                      "xor %%ecx, %%ecx\n"
                      "xor %%edx, %%edx\n"

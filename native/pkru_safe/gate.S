@@ -38,11 +38,16 @@ pkru_safe_mask:
     .size pkru_safe_kept, 4096
 pkru_safe_kept:
     .fill 1024, 4, 0xffffffff           /* rights that nobody has, before the first use, too */
-inside:                                 /* rights during the call */
+    .globl pkru_safe_inside
+    .hidden pkru_safe_inside
+    .type pkru_safe_inside, @object
+    .size pkru_safe_inside, PKRU_SAFE_GATES * 4
+pkru_safe_inside:
     .fill PKRU_SAFE_GATES, 4, 0xffffffff
 
-#define INSIDE inside + N * 4(%rip)
+#define INSIDE pkru_safe_inside + N * 4(%rip)
 #define OUTSIDE pkru_safe_kept + N * 4(%rip)
+#define OWNER pkru_safe_kept + PKRU_SAFE_OWNERS + N * 8(%rip)
 #define CLOSE pkru_safe_mask(%rip)
 #define KEEP pkru_safe_mask + 4(%rip)
 
@@ -55,19 +60,18 @@ inside:                                 /* rights during the call */
     .rept PKRU_SAFE_GATES
     .balign PKRU_SAFE_STRIDE, 0xcc
 
-/* ---- in: rdi, rsi, rdx are the arguments, rcx the function ---- */
+/* ---- in: rdi, rsi, rdx are the arguments, rcx is 0, r8 the function ---- */
 .if N == 0
 pkru_safe_begin:
 .endif
     .cfi_startproc
-    sub $8, %rsp                        /* the ABI's alignment */
+    push %rdx                           /* and the ABI's alignment */
     .cfi_adjust_cfa_offset 8
-    mov %rcx, %r9                       /* r11 would make a far return within the instruction */
-    mov %rdx, %r10
-    xor %ecx, %ecx
+    mov %fs:0, %r9                      /* this thread */
     RDPKRU
     test %eax, CLOSE
     jne 8f                              /* this thread has no rights to the heap */
+    mov %r9, OWNER                      /* before OUTSIDE: see in_child() */
     mov %eax, OUTSIDE
     or CLOSE, %eax
     mov %eax, INSIDE
@@ -80,8 +84,8 @@ pkru_safe_commit:
     not %eax
     test %eax, CLOSE
     jne 9f
-    mov %r10, %rdx
-    call *%r9
+    mov (%rsp), %rdx
+    call *%r8
 
 /* ---- out: the result is in eax, and comes out there; the gate's number in edx ---- */
     mov %eax, %r8d

@@ -104,7 +104,7 @@ static __attribute__((cold, noinline)) int64_t call_lent(const struct iso_sandbo
     uint32_t before = trusted_borrow();
     pkru_safe_kept.lent[sandbox->number] = before;
     struct pkru_safe_result result =
-        sandbox->gate(request->input, request->input_length, &reply->output,
+        sandbox->gate(request->input, request->input_length, &reply->output, 0,
                       sandbox->functions[request->function]);
     before = pkru_safe_kept.lent[result.number];
     pkru_safe_kept.lent[result.number] = UINT32_MAX;
@@ -121,7 +121,7 @@ static inline enum iso_status pkru_safe_call(struct iso_sandbox *sandbox,
         return ISO_BAD_ARGUMENT;
     }
     int64_t result = sandbox
-                         ->gate(request->input, request->input_length, &reply->output,
+                         ->gate(request->input, request->input_length, &reply->output, 0,
                                 sandbox->functions[request->function])
                          .value;
     if (__builtin_expect(result != 0, 0)) {

@@ -94,6 +94,35 @@ static void give_key_back(void)
     }
 }
 
+/* The lock is held, and the heap open to this thread. */
+static void forget_call(int number)
+{
+    pkru_safe_inside[number] = UINT32_MAX;
+    pkru_safe_kept.outside[number] = UINT32_MAX;
+}
+
+/*
+ * Of the threads that were inside of a gate only the forking one is left, if it was. A thread notes
+ * itself before it notes its rights, in the same page: whatever of it a fork in another thread
+ * copies, there are no rights of the one thread's under the name of the other.
+ */
+static void in_child(void)
+{
+    if (trusted_key() >= 0) {
+        uint64_t self = (uintptr_t)__builtin_thread_pointer();
+        uint32_t before = trusted_borrow();
+        for (int i = 0; i < PKRU_SAFE_GATES; i++) {
+            bool is_used = pkru_safe_kept.outside[i] != UINT32_MAX;
+            bool goes_on = is_used && pkru_safe_kept.owners[i] == self;
+            if (!goes_on && (is_used || pkru_safe_inside[i] != UINT32_MAX)) {
+                forget_call(i); /* else the page stays shared with the parent */
+            }
+        }
+        trusted_return(before);
+    }
+    release();
+}
+
 /* The lock is held. */
 static bool take_key(struct iso_fault *fault)
 {
@@ -104,7 +133,7 @@ static bool take_key(struct iso_fault *fault)
         return refused(fault, "protection keys (CPU flag ospke)");
     }
     if (!forks_are_known) {
-        int error = pthread_atfork(acquire, release, release);
+        int error = pthread_atfork(acquire, release, in_child);
         if (error != 0) {
             errno = error;
             return refused(fault, "pthread_atfork");
@@ -178,6 +207,7 @@ void trusted_return_gate(int number)
 {
     acquire();
     uint32_t before = trusted_borrow();
+    forget_call(number);
     pkru_safe_kept.gates_taken &= ~(1U << number);
     trusted_return(before);
     release();

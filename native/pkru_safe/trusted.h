@@ -23,6 +23,7 @@ bool trusted_seal(void *memory, size_t length, struct iso_fault *fault);
 /* Takes a gate that no open sandbox uses: its number, or -1. There is trusted memory, and until the
  * gate is returned there will be. */
 int trusted_claim_gate(void);
+/* Also after a call through it that has not returned: it gives nobody rights any more. */
 void trusted_return_gate(int number);
 
 /* For a thread that may have no rights to the heap: has them until they are returned. Returns the
