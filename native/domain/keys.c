@@ -29,6 +29,7 @@ int model_key_free(int key)
 /* ---- whose they are ---- */
 
 static uint32_t taken; /* a bit each */
+uint32_t keys_rights;
 
 int keys_take(struct iso_fault *fault)
 {
@@ -57,7 +58,10 @@ void keys_return(int key)
 
 void keys_note(int key)
 {
-    taken |= key > 0 ? 1U << key : 0;
+    if (key > 0) {
+        taken |= 1U << key;
+        keys_rights |= 3U << 2 * key;
+    }
 }
 
 bool keys_have(int key)

@@ -82,4 +82,8 @@ void keys_note(int key);
 /* Whether a key is one of them. */
 bool keys_have(int key);
 
+/* PKRU's bits of all keys that are or have been theirs: rights that a thread may have been given
+ * in the midst of anything (signals.c, unattached.c). */
+extern uint32_t keys_rights;
+
 #endif

@@ -16,12 +16,21 @@ struct delivery {
     ucontext_t *context;
 };
 
-/* If its handler was the first in this thread to use a domain, that is to outlast the return. */
+/*
+ * If its handler was the first in this thread to use a domain, that is to outlast the return. What
+ * was interrupted has the rights that it had, for it may be a function that PKRU-Safe's trusted
+ * heap is closed to, but for those to its signal stack, which the kernel needs; it gets others as
+ * it needs them (give_rights() of signals.c), and all when it has called a domain.
+ */
 static void keep_attached(ucontext_t *context)
 {
-    if (thread_self != &thread_nobody) {
-        context->uc_stack = signal_stack_half(thread_self, 0);
-        frame_set_pkru(context, PKRU_ALL);
+    if (thread_self == &thread_nobody) {
+        return;
+    }
+    context->uc_stack = signal_stack_half(thread_self, 0);
+    thread_self->domain = NULL; /* its next call finds out what it needs */
+    if (signal_stack_key > 0) {
+        frame_set_pkru(context, pkru_with(frame_pkru(context), signal_stack_key, KEY_WRITE));
     }
 }
 

@@ -227,8 +227,9 @@ extern const struct iso_mechanism iso_fork;   /* a forked child for each call */
 extern const struct iso_mechanism iso_floor;  /* no function at all: the two pipes, bare */
 extern const struct iso_mechanism iso_domain; /* a protection key; the result is copied out */
 /* The same, and the result is where the domain wrote it, until release(): it cannot be written by
- * the caller, and the domain's later calls may change it. A thread that has never used a domain
- * reads it before it hands it to a system call, which would fail with EFAULT. */
+ * the caller, and the domain's later calls may change it. A thread that has never used a domain,
+ * or only in a signal's handler, reads it before it hands it to a system call, which would fail
+ * with EFAULT. */
 extern const struct iso_mechanism iso_domain_view;
 /* The input is copied in and the result out, laid out by a codec: SDRaD-FFI's way. */
 extern const struct iso_mechanism iso_domain_serialised;
@@ -240,7 +241,9 @@ void iso_trusted_close(struct iso_trusted *heap);
 bool iso_trusted_write(struct iso_trusted *heap, size_t offset, const void *data, size_t length);
 bool iso_trusted_read(const struct iso_trusted *heap, size_t offset, void *data, size_t length);
 
-/* The caller's stack and heap; the trusted heap closed by its key; a violation ends the process. */
+/* The caller's stack and heap; the trusted heap closed by its key; a violation ends the process. A
+ * function may read an iso_domain_view's result, but not itself call a domain: that opens the heap
+ * to it, and ends the process if its thread had used none. */
 extern const struct iso_mechanism iso_pkru_safe;
 #pragma GCC visibility pop
 

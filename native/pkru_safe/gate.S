@@ -11,7 +11,10 @@
  * - on the way in, that the trusted key is closed, from a page that nobody can write; and that
  *   nothing else is opened, from memory that the called function could write but a domain of
  *   native/domain could not: these instructions do not lift the walls of others;
- * - on the way out, the rights that there were, from memory under the trusted key.
+ * - on the way out, the rights that there were, from memory under the trusted key. Those to keys of
+ *   native/domain may have been given meanwhile, and are kept: a function may read what a domain
+ *   returned, and a signal's handler may attach the thread. Which keys those are (keys_rights) a
+ *   domain cannot write, either. None may have been taken.
  *
  * The caller's stack, and what it keeps in registers, the called function may have changed: a gate
  * returns its own number, too, for what has to be looked up.
@@ -97,8 +100,8 @@ pkru_safe_return:
 .endif
     WRPKRU
     cmp OUTSIDE, %eax                   /* a fault, if the heap is not open */
-    jne 9f
-    movl $-1, INSIDE                    /* nobody is inside */
+    jne 7f
+6:  movl $-1, INSIDE                    /* nobody is inside */
     movl $-1, OUTSIDE
     mov %r8d, %eax
     mov $N, %edx
@@ -106,6 +109,17 @@ pkru_safe_return:
     .cfi_adjust_cfa_offset -8
     ret
     .cfi_adjust_cfa_offset 8
+7:  cmpl $-1, OUTSIDE
+    je 9f                               /* nobody was inside */
+    mov OUTSIDE, %ecx
+    xor %eax, %ecx
+    test %eax, %ecx
+    jne 9f                              /* some were taken */
+    mov keys_rights(%rip), %edx
+    not %edx
+    test %edx, %ecx                     /* the other way about, a far return within it */
+    je 6b
+    jmp 9f                              /* others were given */
 8:  mov $PKRU_SAFE_CLOSED, %rax
     add $8, %rsp
     .cfi_adjust_cfa_offset -8

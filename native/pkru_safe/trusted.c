@@ -225,7 +225,7 @@ uint32_t trusted_borrow(void)
 void trusted_return(uint32_t before)
 {
     if ((before & pkru_safe_mask.close) != 0) {
-        gate_set_rights(before);
+        gate_set_rights(read_pkru() | (before & pkru_safe_mask.close));
     }
 }
 

@@ -27,7 +27,7 @@ int trusted_claim_gate(void);
 void trusted_return_gate(int number);
 
 /* For a thread that may have no rights to the heap: has them until they are returned. Returns the
- * rights before. */
+ * rights before; of which what is said of the heap counts, and others may have been given since. */
 uint32_t trusted_borrow(void);
 void trusted_return(uint32_t before);
 

@@ -41,6 +41,14 @@ static void *open_domain(void *unused)
     return unused;
 }
 
+/* So that the calling thread has not used a domain. */
+static void open_domain_elsewhere(void)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, open_domain, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
 static void close_domain(void)
 {
     release(&domain, &view);
@@ -205,13 +213,156 @@ TEST(a_called_function_that_forks_returns_in_both_processes)
     close_box(&stays);
 }
 
+/* ---- handlers that use domains ---- */
+
+static atomic_int handled;
+
+static void call_domain_once(int number)
+{
+    (void)number;
+    if (atomic_fetch_add(&handled, 1) == 0) { /* later ones may not, before Linux 6.12 */
+        CHECK_WORKS(&domain);
+    }
+}
+
+static uint32_t uninterrupted, interrupted; /* rights of the called function */
+
+static int raise_inside(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    (void)input, (void)length, (void)output;
+    uninterrupted = read_pkru();
+    CHECK(raise(SIGUSR1) == 0);
+    interrupted = read_pkru();
+    return 0;
+}
+
+/* With the heap open to this thread, or lent to it. */
+static void check_stays_closed(uint32_t rights)
+{
+    struct box gate;
+    struct sigaction action = {.sa_handler = call_domain_once};
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    open_domain_elsewhere();
+    open_gate(&gate, raise_inside);
+    write_pkru(read_pkru() | rights);
+    check_calls_own(&gate);
+    CHECK_EQUAL(atomic_load(&handled), 1);
+    CHECK(uninterrupted != PKRU_ALL);
+    CHECK_EQUAL(interrupted, signal_stack_key == 0
+                                 ? uninterrupted
+                                 : pkru_with(uninterrupted, signal_stack_key, KEY_WRITE));
+    /* And the thread is one that uses domains. */
+    CHECK(raise(SIGUSR1) == 0);
+    CHECK_EQUAL(atomic_load(&handled), 2);
+    CHECK_WORKS(&domain);
+    CHECK_EQUAL(call_number(&domain, hostile_write, 0).status, ISO_VIOLATION);
+    CHECK(raise(SIGUSR1) == 0);
+    CHECK_EQUAL(atomic_load(&handled), 3);
+    CHECK_WORKS(&gate);
+    close_box(&gate);
+    close_domain();
+}
+
+TEST(a_handler_that_is_its_threads_first_to_use_a_domain_leaves_the_heap_closed)
+{
+    need_protection_keys();
+    check_stays_closed(0);
+}
+
+TEST(a_handler_that_is_its_threads_first_to_use_a_domain_leaves_a_heap_that_is_lent_closed)
+{
+    need_protection_keys();
+    check_stays_closed(0x55555554);
+}
+
+/* ---- functions that read a domain's results ---- */
+
+static int read_view(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    (void)input, (void)length, (void)output;
+    const volatile uint8_t *data = view.reply.output.data;
+    uninterrupted = read_pkru();
+    int result = data[0] == 'c' && data[2] == 'a' ? 0 : 1;
+    interrupted = read_pkru();
+    return result;
+}
+
+/* With the heap open to this thread, or lent to it. */
+static void check_may_be_read(uint32_t rights)
+{
+    struct box gate;
+    open_domain_elsewhere();
+    open_gate(&gate, read_view);
+    uint32_t before = read_pkru() | rights;
+    write_pkru(before);
+    check_calls_own(&gate);
+    uint32_t gained = uninterrupted & ~interrupted;
+    CHECK(gained != 0 && (gained & pkru_safe_mask.close) == 0);
+    CHECK_EQUAL(read_pkru(), before & ~gained);
+    CHECK_EQUAL(pkru_safe_inside[0], UINT32_MAX);
+    check_calls_own(&gate);
+    CHECK_EQUAL(read_pkru(), before & ~gained);
+    close_box(&gate);
+    close_domain();
+}
+
+TEST(a_called_function_may_read_the_result_of_a_domain_in_place)
+{
+    need_protection_keys();
+    check_may_be_read(0);
+}
+
+TEST(a_called_function_to_whose_thread_the_heap_is_lent_may_read_it_too)
+{
+    need_protection_keys();
+    check_may_be_read(0x55555554);
+}
+
+static uint32_t closes, opens;
+
+static int change_rights(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    (void)input, (void)length, (void)output;
+    write_pkru((read_pkru() | closes) & ~opens);
+    return 0;
+}
+
+TEST(a_called_function_that_changes_any_other_rights_does_not_return)
+{
+    need_protection_keys();
+    struct box gate;
+    open_domain_elsewhere();
+    open_gate(&gate, change_rights);
+    int others = (int)syscall(SYS_pkey_alloc, 0UL, 2UL); /* read-only */
+    CHECK(others > 0);
+    write_pkru(pkru_with(read_pkru(), others, KEY_READ));
+    const uint32_t changes[][2] = {{1U << 2 * others, 0}, /* closes, opens */
+                                   {0, 2U << 2 * others},
+                                   {0, pkru_safe_mask.keep},
+                                   {0, UINT32_MAX}};
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        closes = changes[i][0];
+        opens = changes[i][1];
+        pid_t caller = fork();
+        CHECK(caller >= 0);
+        if (caller == 0) {
+            signal(SIGILL, SIG_DFL);
+            call(&gate, own_function, NULL, 0);
+            _exit(0);
+        }
+        CHECK_EQUAL(exit_status_of(caller), 128 + SIGILL);
+    }
+    CHECK(syscall(SYS_pkey_free, others) == 0);
+    close_box(&gate);
+    close_domain();
+}
+
 /* ---- handlers that fork ---- */
 
 int __real_mprotect(void *address, size_t length, int protection);
 __attribute__((visibility("default"))) /* the sanitizers' library calls it, too */
 int __wrap_mprotect(void *address, size_t length, int protection);
 
-static atomic_int handled;
 static bool raises;
 
 /* Called while the trusted heap's lock is held. */
