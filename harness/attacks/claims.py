@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.attacks.grid import CONTROL, wall_order
-from harness.attacks.model import Outcome, within_claims
+from harness.attacks.model import Outcome, opened, within_claims
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from harness.attacks.model import Matrix, Verdict
+    from harness.attacks.model import Attack, Matrix, Verdict
 
 # A claim that attacks test in another way than by a canary: the host is gone, or does not go on.
 _RECOVERY = "recovery"
@@ -55,8 +55,8 @@ class Fact:
 
 def facts(matrix: Matrix) -> list[Fact]:
     """List the claims of each wall that was attacked, claimed or not."""
-    means = {attack.name: attack.means for attack in matrix.attacks}
-    tests = _tests(matrix)
+    attacks = {attack.name: attack for attack in matrix.attacks}
+    tests = _tests(matrix, attacks)
     by_wall: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in matrix.verdicts:
         by_wall[verdict.backend].append(verdict)
@@ -65,7 +65,9 @@ def facts(matrix: Matrix) -> list[Fact]:
         verdicts, guarantees = by_wall[backend], matrix.guarantees.get(backend, {})
         tried = [v for v in verdicts if v.outcome is not Outcome.UNAVAILABLE]
         reached = [
-            v for v in tried if v.attack in means and within_claims(guarantees, means[v.attack])
+            v
+            for v in tried
+            if v.attack in attacks and within_claims(guarantees, attacks[v.attack].means)
         ]
         for claim in claims(matrix):
             claimed = guarantees.get(claim, False)
@@ -75,7 +77,9 @@ def facts(matrix: Matrix) -> list[Fact]:
                 if (verdict.machine, claim, verdict.attack) in tests
             ]
             refuted = [v for v in verdicts if claim in v.refuted]
-            through = [v for v in verdicts if claim in _harmed(v) and claim not in v.refuted]
+            through = [
+                v for v in verdicts if claim in _harmed(v, attacks) and claim not in v.refuted
+            ]
             tested = list(dict.fromkeys(tested))
             found.append(Fact(backend, claim, claimed, tested, refuted, through))
     return found
@@ -88,7 +92,7 @@ def claims(matrix: Matrix) -> list[str]:
     return list(dict.fromkeys((*named, *harmed)))
 
 
-def _tests(matrix: Matrix) -> set[tuple[str, str, str]]:
+def _tests(matrix: Matrix, attacks: Mapping[str, Attack]) -> set[tuple[str, str, str]]:
     """List machine, claim and attack where the attack does what the claim says cannot be done.
 
     On a machine without a control, that of the others counts.
@@ -97,15 +101,17 @@ def _tests(matrix: Matrix) -> set[tuple[str, str, str]]:
         (verdict.machine, claim, verdict.attack)
         for verdict in matrix.verdicts
         if verdict.backend == CONTROL
-        for claim in _harmed(verdict)
+        for claim in _harmed(verdict, attacks)
     }
     controlled = {verdict.machine for verdict in matrix.verdicts if verdict.backend == CONTROL}
     others = {verdict.machine for verdict in matrix.verdicts} - controlled
     return harm | {(machine, claim, attack) for _, claim, attack in harm for machine in others}
 
 
-def _harmed(verdict: Verdict) -> Iterator[str]:
+def _harmed(verdict: Verdict, attacks: Mapping[str, Attack]) -> Iterator[str]:
     yield from dict.fromkeys(harm.claim for harm in verdict.harms)
+    if verdict.attack in attacks:
+        yield from opened(attacks[verdict.attack], verdict.harms)
     ended = any(harm.how == "ended" for harm in verdict.harms)
     if ended or verdict.outcome in (Outcome.HOST_DIED, Outcome.HUNG):
         yield _RECOVERY

@@ -11,7 +11,7 @@ import msgspec
 from harness.storage import FORMAT, read, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from backends.contract import Guarantees
@@ -192,12 +192,18 @@ def within_claims(claims: Mapping[str, bool], means: Means) -> bool:
     return means == "memory" or (means in needed and claims.get(needed[means], False))
 
 
+def opened(attack: Attack, harms: Sequence[Harm]) -> set[str]:
+    """Return the claim that code which could open the wall is not loaded, if it was and did."""
+    return {"strict"} if attack.means == "own WRPKRU" and harms else set()
+
+
 def refuted(guarantees: Guarantees, attack: Attack, harms: list[Harm]) -> list[str]:
     """List the claims of a wall that an attack has shown to be wrong."""
     claims = dataclasses.asdict(guarantees)
     if not within_claims(claims, attack.means):
         return []
-    return sorted({harm.claim for harm in harms if claims[harm.claim]})
+    harmed = {harm.claim for harm in harms} | opened(attack, harms)
+    return sorted(claim for claim in harmed if claims[claim])
 
 
 def save(matrix: Matrix, folder: Path) -> Path:

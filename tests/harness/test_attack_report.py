@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 import shutil
@@ -97,6 +98,25 @@ def test_claims_stand_against_facts_wall_by_claim() -> None:
     assert facts["wall", "heap"]["tested_by"] == "heap"
     assert facts["bad", "heap"]["refuted_by"] == "heap (here)"
     assert facts["wall", "threads"]["verdict"] == "no"
+
+
+def test_strictness_is_tested_by_code_that_opens_the_wall_where_it_is_loaded() -> None:
+    strict = dataclasses.replace(MUCH, strict=True)
+    verdicts = [
+        verdict("none", "open", claims=["heap"]),
+        verdict("lax", "open", claims=["heap"]),
+        verdict("strict", "open", Outcome.REFUSED),
+        verdict("bad", "open", claims=["heap"], refuted=["heap", "strict"]),
+    ]
+    walls = {"lax": MUCH, "strict": strict, "bad": strict}
+    matrix = make_matrix([attack("open", means="own WRPKRU")], verdicts, walls)
+    brief = {row["backend"]: row["strict"] for row in cells(attacks.claims_table(matrix))}
+    assert brief == {
+        "none": "no (1 of 1)",
+        "lax": "no (1 of 1)",
+        "strict": "holds (1)",
+        "bad": "REFUTED by 1",
+    }
 
 
 def test_attacks_are_listed_with_what_they_did_without_a_wall() -> None:
