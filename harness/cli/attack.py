@@ -102,7 +102,7 @@ def command(  # noqa: PLR0913 - a command's options
     console = Console()
     if no_emulate and kernels:
         bad_input("--kernel is of the emulated machine, which --no-emulate leaves out")
-    chosen = _chosen(attacks)
+    chosen, backends = _chosen(attacks), _walls(names)
     if listing:
         _list(chosen, console)
         return
@@ -115,7 +115,7 @@ def command(  # noqa: PLR0913 - a command's options
         except StorageError as error:
             bad_input(error)
     else:
-        plan = _plan(names, chosen, () if no_emulate else kernels or _KERNELS, calls)
+        plan = _plan(backends, chosen, () if no_emulate else kernels or _KERNELS, calls)
         matrix, folder = _attack(plan, results, name, console)
     if matrix.failures and old is None:
         texts = [f"attacks on machine {name!r} failed: {t}" for name, t in matrix.failures.items()]
@@ -137,6 +137,20 @@ def _chosen(names: Sequence[str]) -> Sequence[Entry]:
         bad_input(error)
 
 
+def _walls(names: Sequence[str]) -> list[Backend]:
+    try:
+        backends = [registry.find(name) for name in names]
+    except LookupError as error:
+        bad_input(error)
+    for backend in backends:
+        if backend.kind == "reference":
+            bad_input(
+                f"--backend {backend.name}: a reference, which runs no foreign function; see "
+                "`isobench list` for the walls"
+            )
+    return backends
+
+
 def _list(entries: Sequence[Entry], console: Console) -> None:
     table = Table("attack", "by", "what it does", caption_justify="left")
     group = ""
@@ -151,23 +165,14 @@ def _list(entries: Sequence[Entry], console: Console) -> None:
 
 
 def _plan(
-    names: Sequence[str], attacks: Sequence[Entry], kernels: Sequence[str], calls: int
+    backends: list[Backend], attacks: Sequence[Entry], kernels: Sequence[str], calls: int
 ) -> Plan:
+    """Plan what is attacked where; without walls, all that are usual."""
     from harness import emulated
     from harness.attacks import matrix
 
-    try:
-        backends = [registry.find(name) for name in names]
-    except LookupError as error:
-        bad_input(error)
-    for backend in backends:
-        if backend.kind == "reference":
-            bad_input(
-                f"--backend {backend.name}: a reference, which runs no foreign function; see "
-                "`isobench list` for the walls"
-            )
     others: list[Absent] = []
-    if not names:
+    if not backends:
         backends, others = matrix.standard(registry.all_backends())
     obstacle = ""
     if kernels and any(_is_emulated(backend) for backend in backends):

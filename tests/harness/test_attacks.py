@@ -150,6 +150,9 @@ def test_attacks_are_listed() -> None:
     done = CliRunner().invoke(cli, ["attack", "--list", "--attack", "ptrace"])
     assert "ptrace" in done.output
     assert "io-uring" not in done.output
+    done = CliRunner().invoke(cli, ["attack", "--list", "--backend", "sandcrust"])
+    assert done.exit_code == 2
+    assert "sandcrust-pipe" in done.output
 
 
 @pytest.mark.parametrize(
