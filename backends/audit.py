@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backends import faults, native
-from backends.contract import BytesLike, ForeignFunction, IsolationError
+from backends.contract import BytesLike, ForeignError, ForeignFunction, IsolationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +41,14 @@ class Report(NamedTuple):
         writes: Outside writes, the most frequent first.
         lost: Writes that found no room in the record.
         ending: How the call ended if not by returning a result; empty otherwise.
+        cut_short: It did not come to its end: what it would have written after that is not known.
         output: Length of its result in bytes.
     """
 
     writes: list[OutsideWrite]
     lost: int
     ending: str
+    cut_short: bool
     output: int
 
 
@@ -61,14 +63,14 @@ def outside_writes(function: ForeignFunction, data: BytesLike) -> Report:
     ffi, lib = native.ffi, native.lib
     writes = ffi.new("struct iso_outside_write[]", ROOM)
     audit = ffi.new("struct iso_audit *", {"writes": writes, "room": ROOM})
-    ending, output = "", 0
+    ending, output, cut_short = "", 0, False
     with native.NativeSandbox(
         lib.mechanism_domain, [function], allow_syscalls=True, audit=audit
     ) as sandbox:
         try:
             output = len(sandbox.call(function, data))
         except IsolationError as error:
-            ending = str(error)
+            ending, cut_short = str(error), not isinstance(error, ForeignError)
         maps = list(_maps())
         found = [
             OutsideWrite(
@@ -80,7 +82,7 @@ def outside_writes(function: ForeignFunction, data: BytesLike) -> Report:
             for write in writes[0 : audit.count]
         ]
     found.sort(key=lambda write: -write.times)
-    return Report(found, audit.lost, ending, output)
+    return Report(found, audit.lost, ending, cut_short, output)
 
 
 def _maps() -> Iterator[tuple[int, int, str]]:

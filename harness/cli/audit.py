@@ -59,15 +59,16 @@ def command(library: str, functions: tuple[str, ...], file: Path | None) -> None
 
     data = b"" if file is None else file.read_bytes()
     path = Path(library).resolve() if os.sep in library else Path(library)
-    outside = False
+    outside = cut_short = False
     for name in functions:
         try:
             report = audit.outside_writes(ForeignFunction(path, name), data)
         except OSError as error:
             bad_input(error.strerror or error)
         outside = outside or bool(report.writes)
+        cut_short = cut_short or report.cut_short
         _print(name, report)
-    sys.exit(1 if outside else 0)
+    sys.exit(1 if outside else 2 if cut_short else 0)
 
 
 def _offering(library: str, functions: Iterable[str]) -> Path:
@@ -109,7 +110,9 @@ def _in_the_emulated_machine(files: Iterable[Path]) -> int:
 def _print(name: str, report: Report) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     ending = report.ending or f"returned {number(report.output, 'byte')}"
-    console.print(f"{name}: {ending}; {number(len(report.writes), 'outside write')}", markup=False)
+    until = " until then" if report.cut_short else ""
+    writes = f"{number(len(report.writes), 'outside write')}{until}"
+    console.print(f"{name}: {ending}; {writes}", markup=False)
     if report.writes:
         table = Table("times", "by", "to", "address")
         for write in report.writes:

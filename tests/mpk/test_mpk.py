@@ -443,8 +443,12 @@ def test_an_audit_lists_outside_writes_and_lets_them_through(functions: Function
     assert (write.address, write.times) == (address, 1)
     assert write.instruction.startswith("hostile_write+0x")
     clean = audit.outside_writes(functions.COMPRESS, b"abc" * 1000)
-    assert clean.writes == []
+    assert (clean.writes, clean.cut_short) == ([], False)
     assert clean.output > 0
+    crashed = audit.outside_writes(functions.hostile("illegal_instruction"), b"")
+    assert (crashed.writes, crashed.cut_short) == ([], True)
+    refused = audit.outside_writes(functions.benign("error"), b"\x07")
+    assert (refused.writes, refused.cut_short) == ([], False)
 
 
 def test_the_command_reports_an_audit(functions: Functions) -> None:
