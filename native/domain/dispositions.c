@@ -59,6 +59,14 @@ bool in_own_process(void)
     return getpid() == owner;
 }
 
+sigset_t block_signals(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    return before;
+}
+
 /*
  * Who changes an action changes the kernel's, too, and nobody comes in between: the lock is never
  * held by a thread that a signal's handler can interrupt, which may change actions itself.
@@ -67,9 +75,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static sigset_t lock_actions(void)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
+    sigset_t before = block_signals();
     pthread_mutex_lock(&lock);
     return before;
 }

@@ -150,16 +150,7 @@ static bool prepare_slot(uint8_t *slot)
            mprotect(slot + SIGNAL_STACK, state, PROT_READ | PROT_WRITE) == 0;
 }
 
-/* A handler of a signal may attach or detach the thread, too: not in the midst of it. */
-static sigset_t block_signals(void)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    return before;
-}
-
-/* Signals are blocked. */
+/* Signals are blocked: a handler may attach the thread, too, but not in the midst of it. */
 static struct thread *attach(struct iso_fault *fault)
 {
     uint8_t *slot = claim_slot();

@@ -106,24 +106,35 @@ static void take_rights(const struct box *box, const char *begin, const char *en
     }
 }
 
+/* Gates 0 and 1. This thread has been in the other's, and is not now. */
+static void open_both(struct box *box, struct box *other)
+{
+    *box = *other = (struct box){.mechanism = &iso_domain};
+    open_box(box);
+    CHECK_WORKS(box);
+    open_box(other);
+    CHECK_WORKS(other);
+}
+
+static void close_both(struct box *box, struct box *other)
+{
+    CHECK_WORKS(other);
+    close_box(other);
+    close_box(box);
+}
+
 static void take_rights_of_gate(unsigned number)
 {
     need_protection_keys();
-    struct box box = {.mechanism = &iso_domain};
-    struct box other = {.mechanism = &iso_domain};
-    open_box(&box);
-    CHECK_WORKS(&box);
-    open_box(&other);
-    CHECK_WORKS(&other);
+    struct box box, other;
+    open_both(&box, &other);
     uint8_t *others = (uint8_t *)(uintptr_t)gates[1].stack_top - 64;
     const uint32_t rights[] = {0, gates[1].pkru};
     for (int i = 0; i < 2; i++) {
         take_rights(&box, gate_code(number, gate_code_begin), gate_code(number, gate_code_end),
                     rights[i], others);
     }
-    CHECK_WORKS(&other);
-    close_box(&other);
-    close_box(&box);
+    close_both(&box, &other);
 }
 
 TEST(no_rights_come_of_its_own_gate)
@@ -152,11 +163,8 @@ static void leave(int number)
 TEST(no_rights_come_of_a_gate_whose_call_was_left_by_siglongjmp)
 {
     need_protection_keys();
-    struct box box = {.mechanism = &iso_domain};
-    struct box other = {.mechanism = &iso_domain};
-    open_box(&box);
-    CHECK_WORKS(&box);
-    open_box(&other);
+    struct box box, other;
+    open_both(&box, &other);
     /* Linked in, the runtime sees no sigaction() of the test's. */
     CHECK(disposition_set(SIGALRM, &(struct sigaction){.sa_handler = leave}, NULL) == 0);
     if (sigsetjmp(away, 1) == 0) {
@@ -171,9 +179,7 @@ TEST(no_rights_come_of_a_gate_whose_call_was_left_by_siglongjmp)
         const char *at = gate_code(1, after[i % 2]) - WRPKRU_LENGTH;
         take_rights(&box, at, at + 1, rights[i / 2], (uint8_t *)(uintptr_t)gates[1].stack_top - 64);
     }
-    CHECK_WORKS(&other);
-    close_box(&other);
-    close_box(&box);
+    close_both(&box, &other);
 }
 
 static void take_rights_of_pkru_safe(void)
@@ -217,17 +223,11 @@ TEST(no_rights_come_of_what_sets_them_outside)
 static void sweep_gate(unsigned number)
 {
     need_protection_keys();
-    struct box box = {.mechanism = &iso_domain};
-    struct box other = {.mechanism = &iso_domain};
+    struct box box, other;
     draw_pattern();
-    open_box(&box);
-    CHECK_WORKS(&box);
-    open_box(&other); /* this thread has been in the other's gate, and is not now */
-    CHECK_WORKS(&other);
+    open_both(&box, &other);
     sweep(&box, gate_code(number, gate_code_begin), gate_code(number, gate_code_end));
-    CHECK_WORKS(&other);
-    close_box(&other);
-    close_box(&box);
+    close_both(&box, &other);
 }
 
 TEST(its_own_gate)
