@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 BENCHMARKS_FILE = "benchmarks.json"
 
-#: Version of the layout of stored files.
+#: Version of the layout of a run's files.
 FORMAT = 1
 
 _LOCK_PATIENCE = 2.0  # seconds
@@ -88,7 +88,9 @@ def read_record(folder: Path) -> RunRecord:
     )
 
 
-def read(path: Path, kind: type[Stored], *, what: str, missing: str, again: str) -> Stored:
+def read(  # noqa: PLR0913 - what is said of a file
+    path: Path, kind: type[Stored], *, what: str, missing: str, again: str, version: int = FORMAT
+) -> Stored:
     """Read a JSON file whose layout has a version.
 
     Args:
@@ -97,6 +99,7 @@ def read(path: Path, kind: type[Stored], *, what: str, missing: str, again: str)
         what: The same in words.
         missing: What to say when there is none.
         again: How it is made once more.
+        version: Of the layout, and of what is meant by it.
 
     Raises:
         StorageError: It is missing, truncated or not this project's.
@@ -117,9 +120,9 @@ def read(path: Path, kind: type[Stored], *, what: str, missing: str, again: str)
         raise StorageError(
             f"{path} is truncated or not {what} ({error}). Restore it, or {again}"
         ) from error
-    if stored.format != FORMAT:
+    if stored.format != version:
         raise StorageError(
-            f"{path} has format {stored.format}, and this version reads {FORMAT}. "
+            f"{path} has format {stored.format}, and this version reads {version}. "
             "Read it with the version that wrote it"
         )
     return stored

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from harness.storage import FORMAT, read, replacing
+from harness.storage import read, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from backends.contract import Guarantees
 
 ATTACKS_FILE = "attacks.json"
+
+#: Version of the layout of that file, and of what outcomes and means in it mean.
+FORMAT = 2
 
 #: What an attack works by. Claims reach as far as is said in `backends.contract.Guarantees`.
 Means = Literal["memory", "system call", "own WRPKRU", "runtime's WRPKRU", "libc's WRPKRU"]
@@ -231,4 +234,5 @@ def load(folder: Path) -> Matrix:
         what="a matrix of attacks",
         missing=f"{folder} has no {ATTACKS_FILE}. Name a folder that `isobench attack` made",
         again="make it again with `isobench attack`",
+        version=FORMAT,
     )

@@ -189,9 +189,9 @@ def _harms(report: Report, left: int) -> list[Harm]:
         harms.append(Harm("a later call was wrong", "recovery"))
     # A call that returned may have corrupted what is the sandbox's own: the next one may fail.
     elif report.second != "right":
-        harms.append(Harm("no later call worked", "recovery", "ended"))
+        harms.append(Harm(f"no later call worked: {report.second}", "recovery", "ended"))
     elif report.called == "violation" and report.next != "right":
-        harms.append(Harm("the next call failed", "recovery", "ended"))
+        harms.append(Harm(f"the next call failed: {report.next}", "recovery", "ended"))
     return harms
 
 

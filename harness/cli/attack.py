@@ -63,8 +63,8 @@ Examples:
     "--cost",
     "cost_run",
     type=click.Path(path_type=Path),
-    help="A run that says what a call costs behind each wall; by default the latest, or the "
-    "reference run.",
+    help="A run that says what a call costs behind each wall; by default the one that --from "
+    "names, else the latest, or the reference run.",
 )
 @click.option(
     "--results",
@@ -96,8 +96,9 @@ def command(  # noqa: PLR0913 - a command's options
     what is found there, never by what a wall claims; then claims are held against it. Where there
     is no wall (`none`) every attack must do harm, or it proves nothing.
 
-    Exit code: 0, 1 when a claim was refuted, an attack proved nothing or a machine failed, 2 for
-    bad input, 130 after Ctrl-C. What was finished is stored.
+    Exit code: 0, 1 when a claim was refuted, an attack proved nothing, a machine failed or the
+    matrix that --from names is not complete, 2 for bad input, 130 after Ctrl-C. What was finished
+    is stored.
     """
     console = Console()
     if no_emulate and kernels:
@@ -108,7 +109,7 @@ def command(  # noqa: PLR0913 - a command's options
         return
     from harness.attacks import model
 
-    run = _cost(cost_run, results)
+    run = _cost(cost_run, results, old)
     if old is not None:
         try:
             matrix, folder = model.load(old), old
@@ -126,7 +127,7 @@ def command(  # noqa: PLR0913 - a command's options
         )
         sys.exit(130)
     _show(matrix, folder, run, console)
-    if matrix.refuted() or matrix.failed_controls():
+    if matrix.refuted() or matrix.failed_controls() or not matrix.complete:
         sys.exit(1)
 
 
@@ -214,8 +215,8 @@ def _attack(plan: Plan, results: Path, name: str, console: Console) -> tuple[Mat
     return done, folder
 
 
-def _cost(given: Path | None, parent: Path) -> Run | None:
-    """Find the run whose costs are shown beside the matrix."""
+def _cost(given: Path | None, parent: Path, old: Path | None) -> Run | None:
+    """Find the run whose costs are shown beside the matrix, of which `old` is the folder."""
     from harness import results
     from harness.storage import RUN_FILE
 
@@ -225,6 +226,8 @@ def _cost(given: Path | None, parent: Path) -> Run | None:
         except StorageError as error:
             bad_input(error)
     runs = sorted(parent.glob(f"*/{RUN_FILE}"), key=lambda file: -file.stat().st_mtime)
+    if old is not None and (old / RUN_FILE).exists():
+        runs.insert(0, old / RUN_FILE)
     for file in runs:
         try:
             run = results.load(file.parent)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from backends.contract import Backend
     from harness.attacks.soak import Report
 
+_LINE_EVERY = 10.0  # seconds, where lines stay
+
 
 @click.command(
     "soak",
@@ -109,10 +111,14 @@ def _soak(backend: Backend, calls: int, hostile: float, seed: int) -> Report:
 
     begin = time.monotonic()
     with _quiet_children() as stderr:
+        shown = begin
 
         def progress(done: int) -> None:
-            if done:
-                left = (time.monotonic() - begin) * (calls / done - 1)
+            nonlocal shown
+            now = time.monotonic()
+            if done and (stderr.isatty() or now >= shown + _LINE_EVERY):
+                shown = now
+                left = (now - begin) * (calls / done - 1)
                 end = "\r" if stderr.isatty() else "\n"
                 stderr.write(f"{done:,} of {calls:,} calls ({duration(left)} left) {end}")
                 stderr.flush()

@@ -61,10 +61,13 @@ def test_an_outcome_that_is_not_known_is_a_storage_error(tmp_path: Path) -> None
         model.load(tmp_path)
 
 
-def test_a_file_of_a_later_version_is_a_storage_error_that_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, model.FORMAT + 1])
+def test_a_file_of_another_version_is_a_storage_error_that_says_so(
+    tmp_path: Path, version: int
+) -> None:
     data = json.loads(msgspec.json.encode(whole_matrix()))
-    (tmp_path / model.ATTACKS_FILE).write_text(json.dumps(data | {"format": model.FORMAT + 1}))
-    with pytest.raises(StorageError, match=f"has format {model.FORMAT + 1}"):
+    (tmp_path / model.ATTACKS_FILE).write_text(json.dumps(data | {"format": version}))
+    with pytest.raises(StorageError, match=f"has format {version}"):
         model.load(tmp_path)
 
 

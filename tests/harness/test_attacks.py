@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 from click.testing import CliRunner
+from made_up_matrices import make_matrix
 
 from backends import registry
+from harness import storage
 from harness.attacks import catalogue, matrix, model
 from harness.attacks.model import HARM, Harm, Outcome, Verdict
 from harness.cli import main as cli
 
-if TYPE_CHECKING:
-    from pathlib import Path
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 # A host whose wall cannot limit a call is given up after a second.
 pytestmark = pytest.mark.timeout(300)
@@ -240,6 +243,27 @@ def test_a_refuted_claim_is_exit_code_1(tmp_path: Path) -> None:
     assert "heap" in done.output
 
 
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_matrix_that_is_not_complete_is_exit_code_1(tmp_path: Path, *, complete: bool) -> None:
+    model.save(make_matrix(complete=complete), tmp_path)
+    done = CliRunner().invoke(cli, ["attack", "--from", str(tmp_path)])
+    assert done.exit_code == (0 if complete else 1)
+    assert ("Not complete" in done.output) == (not complete)
+
+
+def test_costs_are_those_of_the_matrix_own_folder(tmp_path: Path) -> None:
+    shutil.copytree(REFERENCE, tmp_path / "old")
+    shutil.copytree(REFERENCE, tmp_path / "new")
+    record = tmp_path / "new" / storage.RUN_FILE
+    record.write_text(record.read_text().replace('"id": "', '"id": "new-', 1))
+    os.utime(tmp_path / "old" / storage.RUN_FILE, (1, 1))
+    for folder in ("old", "new"):
+        arguments = ["--from", str(tmp_path / folder), "--results", str(tmp_path)]
+        done = CliRunner().invoke(cli, ["attack", *arguments])
+        assert "; run " in " ".join(done.output.split())
+        assert ("; run new-" in " ".join(done.output.split())) == (folder == "new")
+
+
 def test_what_is_finished_is_kept_when_a_supervisor_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -257,6 +281,7 @@ def test_what_is_finished_is_kept_when_a_supervisor_fails(
     assert not loaded.complete
     again = CliRunner().invoke(cli, ["attack", "--from", str(tmp_path / "m")])
     assert "Machine here failed: RuntimeError: it broke" in " ".join(again.output.split())
+    assert again.exit_code == 1
 
 
 def test_a_machine_that_fails_leaves_the_others_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
