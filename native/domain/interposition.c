@@ -115,6 +115,35 @@ static handler *program_sigset(int number, handler *wanted_handler)
     return sigismember(&blocked, number) == 1 ? SIG_HOLD : before.sa_handler;
 }
 
+static int program_sighold(int number)
+{
+    sigset_t one;
+    sigemptyset(&one);
+    return sigaddset(&one, number) != 0 ? -1 : program_sigprocmask(SIG_BLOCK, &one, NULL);
+}
+
+/* BSD's: masks of the first 32 signals. */
+static int change_first(int how, int mask)
+{
+    sigset_t set, before;
+    sigemptyset(&set);
+    unsigned bits = (unsigned)mask, bits_before = 0;
+    memcpy(&set, &bits, sizeof(bits));
+    int result = program_sigprocmask(how, &set, &before);
+    memcpy(&bits_before, &before, sizeof(bits_before));
+    return result == 0 ? (int)bits_before : -1;
+}
+
+static int program_sigblock(int mask)
+{
+    return change_first(SIG_BLOCK, mask);
+}
+
+static int program_sigsetmask(int mask)
+{
+    return change_first(SIG_SETMASK, mask);
+}
+
 /* ---- loading ---- */
 
 __attribute__((visibility("hidden"))) void interposition_loads(void);
@@ -168,6 +197,9 @@ static const struct {
     {"sigaltstack", FUNCTION(program_sigaltstack)},
     {"sigprocmask", FUNCTION(program_sigprocmask)},
     {"pthread_sigmask", FUNCTION(program_pthread_sigmask)},
+    {"sighold", FUNCTION(program_sighold)},
+    {"sigblock", FUNCTION(program_sigblock)},
+    {"sigsetmask", FUNCTION(program_sigsetmask)},
     {"dlopen", FUNCTION(program_dlopen)},
     {"dlmopen", FUNCTION(program_dlmopen)},
 };

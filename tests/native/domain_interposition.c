@@ -112,6 +112,54 @@ TEST(a_late_library_is_told_what_it_has_set_itself)
     close_box(&box);
 }
 
+static bool is_blocked(int number)
+{
+    sigset_t mask;
+    CHECK(sigprocmask(SIG_BLOCK, NULL, &mask) == 0);
+    return sigismember(&mask, number) == 1;
+}
+
+static void check_blocks(const char *name)
+{
+    struct box box;
+    open_used(&box);
+    void *library = load();
+    CHECK_WORKS(&box); /* from now on it calls us */
+    union {
+        void *object;
+        int (*function)(int);
+    } block = {.object = symbol(library, name)};
+    CHECK(!is_blocked(SIGUSR1));
+    CHECK(block.function(SIGUSR1) >= 0);
+    CHECK(is_blocked(SIGUSR1));
+    CHECK(block.function(SIGSEGV) >= 0);
+    CHECK(!is_blocked(SIGSEGV));
+    CHECK(is_blocked(SIGUSR1));
+    CHECK_EQUAL(call_number(&box, hostile_write, 0).status, ISO_VIOLATION);
+    CHECK_EQUAL(dlclose(library), 0);
+    close_box(&box);
+}
+
+TEST(faults_come_through_what_sighold_blocks)
+{
+    check_blocks("block_by_sighold");
+}
+
+TEST(faults_come_through_what_sigblock_blocks)
+{
+    check_blocks("block_by_sigblock");
+}
+
+TEST(faults_come_through_what_sigsetmask_blocks)
+{
+    check_blocks("block_by_sigsetmask");
+}
+
+TEST(faults_come_through_what_sigset_blocks)
+{
+    check_blocks("block_by_sigset");
+}
+
 static int own_change(int number, const struct sigaction *action, struct sigaction *before)
 {
     return sigaction(number, action, before);

@@ -9,6 +9,10 @@ typedef void handler(int);
 int install_by_sigaction(int number, handler *function);
 int install_by_sysv_signal(int number, handler *function);
 int install_by_sigset(int number, handler *function);
+int block_by_sighold(int number);
+int block_by_sigblock(int number);
+int block_by_sigsetmask(int number);
+int block_by_sigset(int number);
 handler *asked(int number);
 
 int install_by_sigaction(int number, handler *function)
@@ -25,6 +29,26 @@ int install_by_sysv_signal(int number, handler *function)
 int install_by_sigset(int number, handler *function)
 {
     return sigset(number, function) == SIG_ERR ? -1 : 0;
+}
+
+int block_by_sighold(int number)
+{
+    return sighold(number);
+}
+
+int block_by_sigblock(int number)
+{
+    return sigblock(1 << (number - 1)); /* as sigmask() */
+}
+
+int block_by_sigsetmask(int number)
+{
+    return sigsetmask(sigblock(0) | 1 << (number - 1));
+}
+
+int block_by_sigset(int number)
+{
+    return sigset(number, SIG_HOLD) == SIG_ERR ? -1 : 0;
 }
 
 handler *asked(int number)
