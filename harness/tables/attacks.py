@@ -31,8 +31,9 @@ _VERDICT = (
     "refuted", "said", "seconds",
 )  # fmt: skip
 _HOLDS = (
-    "Holds: claimed, tested by so many attacks, and refuted by none. No: not claimed; so many of "
-    "the attacks that tried it got through."
+    "Holds: claimed, tested by so many attacks, and refuted by none; beyond it: so many others did "
+    "such harm by means that the wall's claims do not reach to. No: not claimed; so many of the "
+    "attacks that tried it got through."
 )
 _TESTED = (
     "A claim is tested by an attack that does, where there is no wall, what the claim says cannot "
@@ -276,11 +277,13 @@ def _words(claim: str) -> str:
 def _in_brief(fact: Fact) -> str:
     if fact.refuted:
         return f"REFUTED by {len({verdict.attack for verdict in fact.refuted})}"
+    through = {verdict.attack for verdict in fact.through}
     if not fact.claimed:
-        through = {verdict.attack for verdict in fact.through}
         tested = set(fact.tested) | through
         return f"no ({len(through)} of {len(tested)})" if tested else "no"
-    return f"holds ({len(fact.tested)})" if fact.tested else fact.verdict
+    if not fact.tested:
+        return fact.verdict
+    return f"holds ({len(fact.tested)})" + (f", {len(through)} beyond it" if through else "")
 
 
 def _named(verdicts: Iterable[Verdict]) -> list[str]:

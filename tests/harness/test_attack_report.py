@@ -82,14 +82,19 @@ def test_claims_stand_against_facts_wall_by_claim() -> None:
         verdict("wall", "read", claims=["confidentiality"], said="it returned 8 bytes"),
         verdict("wall", "call", Outcome.HARMLESS),
         verdict("bad", "heap", claims=["heap"], refuted=["heap"]),
+        verdict("lax", "heap", Outcome.RECOVERED),
+        verdict("lax", "call", claims=["heap", "syscalls"]),
     ]
-    made = attacks.claims_table(make_matrix(listed, verdicts, {"wall": MUCH, "bad": MUCH}))
+    made = attacks.claims_table(
+        make_matrix(listed, verdicts, dict.fromkeys(("wall", "bad", "lax"), MUCH))
+    )
     brief = {row["backend"]: row for row in cells(made)}
     wall = brief["wall"]
     assert (wall["heap"], wall["confidentiality"]) == ("holds (1)", "no (1 of 1)")
     assert (wall["stack"], wall["syscalls"]) == ("not tested", "no (0 of 1)")
     assert brief["none"]["heap"] == "no (1 of 1)"
     assert brief["bad"]["heap"] == "REFUTED by 1"
+    assert brief["lax"]["heap"] == "holds (1), 1 beyond it"
     detail = {(row["backend"], row["claim"]): row for row in cells(made, 1)}
     assert detail["bad", "heap"]["refuted by"].startswith("heap (here): a canary of heap; it ret")
     through = detail["wall", "confidentiality"]["got through, not claimed"]
