@@ -242,8 +242,9 @@ class Host:
             if self.entry.symbol in _TELLING:
                 report.told = canaries.told(output)
             # They come first: a sandbox that has ended is opened again by them.
-            report.next = self._next_call(sandbox)
-            report.second = self._next_call(sandbox)
+            report.next, report.second = later_calls(
+                lambda: self._next_call(sandbox), returned=report.called in ("returned", "error")
+            )
             report.before = before | state | grown(memory, memory) | left
             report.after = canaries.observe() | state_after
         report.after |= grown(memory, resident()) | canaries.left_open()
@@ -310,6 +311,18 @@ class Host:
         except Exception as error:  # noqa: BLE001 - whatever it is, no call follows
             return f"{type(error).__name__}: {error}"
         return "right" if answer == b"txen" else f"wrong: {answer[:64]!r}"
+
+
+def later_calls(call: Callable[[], str], *, returned: bool) -> tuple[str, str]:
+    """Tell how the next call after an attack ended, and how the one after that.
+
+    If the attack `returned`, what it has corrupted may show only later: then it is the first call
+    that fails, and the one after that.
+    """
+    first, second = call(), call()
+    if returned and first == "right" != second:
+        return second, call()
+    return first, second
 
 
 def _observed(call: Callable[[], bytes], report: Report) -> bytes:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from backends import registry
 from backends.contract import Guarantees
 from harness.attacks import canaries, catalogue, model, supervisor
-from harness.attacks.host import Channel, Host, Report
+from harness.attacks.host import Channel, Host, Report, later_calls
 from harness.attacks.model import Attack, Harm, Outcome
 
 ATTACK = Attack("a", "a", "memory", "does something", "memory")
@@ -324,3 +324,22 @@ def test_claims_reach_as_far_as_they_say() -> None:
     assert refuted(Guarantees(heap=True, syscalls=True), "system call") == ["heap", "syscalls"]
     assert refuted(wall, "own WRPKRU") == []
     assert refuted(Guarantees(heap=True, strict=True), "own WRPKRU") == ["heap", "strict"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "ends", "seen"),
+    [
+        (True, ["right", "right"], ("right", "right")),
+        (True, ["broken", "right"], ("broken", "right")),
+        (True, ["broken", "broken"], ("broken", "broken")),
+        (True, ["right", "broken", "right"], ("broken", "right")),
+        (True, ["right", "broken", "broken"], ("broken", "broken")),
+        (False, ["right", "broken"], ("right", "broken")),
+    ],
+)
+def test_what_an_attack_that_returned_has_corrupted_may_show_later(
+    returned: bool, ends: list[str], seen: tuple[str, str]
+) -> None:
+    left = iter(ends)
+    assert later_calls(lambda: next(left), returned=returned) == seen
+    assert next(left, None) is None
