@@ -15,6 +15,9 @@
 /*
  * Guards what is common to all domains: slots, keys, unused libraries. Never held inside one.
  * Recursive: libraries' constructors and signals' handlers run while it is held, and may fork.
+ * It is held while libraries are loaded, and so comes before the dynamic loader's own lock: a
+ * constructor that opens a domain within the program's dlopen() can wait for ever for a thread that
+ * opens one meanwhile.
  */
 static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static unsigned lock_depth;
