@@ -3,6 +3,7 @@
 #include "../measure/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -174,6 +175,25 @@ static enum iso_status send_request(struct exchange *exchange, struct child *chi
 
 /* ---- receiving ---- */
 
+/*
+ * A child can open the other end of a pipe that it has, by /proc/self/fd, and read itself what it
+ * has sent: between the caller's seeing it and reading it, too. So a read that follows a wait must
+ * not block. One that is to wait itself must, and each call has one or the other: this changes it
+ * when a call with a time limit follows one without, or the other way round.
+ */
+static enum iso_status choose_how_to_read(const struct exchange *exchange, struct child *child,
+                                          struct iso_reply *reply)
+{
+    bool polled = exchange->deadline_ns != 0;
+    if (__builtin_expect(child->reply_polled != polled, 0)) {
+        if (fcntl(child->reply_read, F_SETFL, polled ? O_NONBLOCK : 0) != 0) {
+            return system_failed(child, reply, "fcntl");
+        }
+        child->reply_polled = polled;
+    }
+    return ISO_OK;
+}
+
 /* One read of at most `room` bytes; *got is how many. */
 static enum iso_status receive_some(struct exchange *exchange, struct child *child,
                                     struct iso_reply *reply, uint8_t *buffer, size_t room,
@@ -191,6 +211,10 @@ static enum iso_status receive_some(struct exchange *exchange, struct child *chi
         }
     }
     ssize_t result = read(child->reply_read, buffer, room);
+    if (result < 0 && errno == EAGAIN && exchange->deadline_ns != 0) {
+        *got = 0; /* what was there is gone: wait for more */
+        return ISO_OK;
+    }
     if (result < 0) {
         return errno == EINTR ? ISO_INTERRUPTED : system_failed(child, reply, "read");
     }
@@ -291,11 +315,14 @@ static enum iso_status read_header(struct exchange *exchange, struct child *chil
 static enum iso_status receive_answer(struct exchange *exchange, struct child *child,
                                       struct iso_reply *reply)
 {
+    enum iso_status status = choose_how_to_read(exchange, child, reply);
+    if (status != ISO_OK) {
+        return status;
+    }
     while (!exchange->header_seen) {
         size_t got = 0;
-        enum iso_status status =
-            receive_some(exchange, child, reply, exchange->chunk + exchange->chunk_length,
-                         sizeof(exchange->chunk) - exchange->chunk_length, &got);
+        status = receive_some(exchange, child, reply, exchange->chunk + exchange->chunk_length,
+                              sizeof(exchange->chunk) - exchange->chunk_length, &got);
         if (status != ISO_OK) {
             return status;
         }
@@ -309,9 +336,8 @@ static enum iso_status receive_answer(struct exchange *exchange, struct child *c
     }
     while (exchange->received < exchange->output.length) {
         size_t got = 0;
-        enum iso_status status =
-            receive_some(exchange, child, reply, exchange->output.data + exchange->received,
-                         exchange->output.length - exchange->received, &got);
+        status = receive_some(exchange, child, reply, exchange->output.data + exchange->received,
+                              exchange->output.length - exchange->received, &got);
         if (status != ISO_OK) {
             return status;
         }

@@ -16,7 +16,8 @@ struct child {
     int pidfd;          /* -1: it was dead and collected by somebody else before we had it */
     int request_write;  /* non-blocking; -1 when there is no request pipe */
     int request_keeper; /* its other end, see spawn_child(); -1 likewise */
-    int reply_read;
+    int reply_read;                /* blocks, unless: */
+    bool reply_polled;             /* it is waited for by poll, and reading it does not block */
     int reply_write;               /* -1 once it is born: the end is its own */
     struct child *next, *previous; /* list of all children of this process */
 };
