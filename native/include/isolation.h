@@ -44,8 +44,9 @@ enum iso_status {
 enum iso_violation {
     ISO_VIOLATION_NONE = 0,
     ISO_VIOLATION_SIGNAL = 1,   /* fault.signal, and what is known of address and instruction */
-    ISO_VIOLATION_EXIT = 2,     /* fault.exit_code; -1 when somebody else collected the status. 125
-                                 * is also a child's that the system refused what it needs */
+    ISO_VIOLATION_EXIT = 2,     /* fault.exit_code; -1 when somebody else collected the status, or
+                                 * keeps it. 125 is also a child's that the system refused what it
+                                 * needs */
     ISO_VIOLATION_TIMEOUT = 3,  /* the time limit of the request passed */
     ISO_VIOLATION_PROTOCOL = 4, /* a malformed answer: fault.what */
 };

@@ -21,7 +21,7 @@ struct iso_sandbox {
 static void floor_close(struct iso_sandbox *sandbox)
 {
     if (sandbox != NULL) {
-        end_child(&sandbox->child);
+        end_child_for_good(&sandbox->child);
         free(sandbox);
     }
 }

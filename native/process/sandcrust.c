@@ -46,7 +46,7 @@ static enum iso_status start(struct iso_sandbox *sandbox, const struct iso_reque
 static void process_close(struct iso_sandbox *sandbox)
 {
     if (sandbox != NULL) {
-        end_child(&sandbox->child);
+        end_child_for_good(&sandbox->child);
         exchange_drop(&sandbox->exchange);
         hardening_close(sandbox->hardening);
         free(sandbox);
@@ -60,7 +60,7 @@ static enum iso_status try_hardening(struct iso_sandbox *sandbox, struct iso_fau
     struct child child = {0};
     struct child_life life = {.cpu = sandbox->cpu, .hardening = sandbox->hardening};
     enum iso_status status = spawn_child(&child, &life, fault);
-    end_child(&child);
+    end_child_for_good(&child);
     return status;
 }
 

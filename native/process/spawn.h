@@ -16,9 +16,9 @@ struct child {
     int pidfd;          /* -1: it was dead and collected by somebody else before we had it */
     int request_write;  /* non-blocking; -1 when there is no request pipe */
     int request_keeper; /* its other end, see spawn_child(); -1 likewise */
-    int reply_read;                /* blocks, unless: */
-    bool reply_polled;             /* it is waited for by poll, and reading it does not block */
-    int reply_write;               /* -1 once it is born: the end is its own */
+    int reply_read;     /* blocks, unless: */
+    bool reply_polled;  /* it is waited for by poll, and reading it does not block */
+    int reply_write;    /* -1 once it is born: the end is its own */
     struct child *next, *previous; /* list of all children of this process */
 };
 
@@ -41,9 +41,16 @@ struct child_life {
 enum iso_status spawn_child(struct child *child, const struct child_life *life,
                             struct iso_fault *fault);
 
-/* Ends *child with its process group (all that it forked, unless that has left the group), and
- * collects it. */
+/*
+ * Ends *child with its process group (all that it forked, unless that has left the group), and
+ * collects it and those of the group that are children of this process. One that is not dead 200 ms
+ * after it was killed, or whose tracer keeps it from being collected, is collected when a later
+ * child is started or ended; but no more than 16 such, and of more the last.
+ */
 void end_child(struct child *child);
+
+/* The same where no call waits: that takes up to 2 s. */
+void end_child_for_good(struct child *child);
 
 /*
  * The child's answer broke off, or was a death note: finds out why and ends the child as above. The
@@ -51,5 +58,8 @@ void end_child(struct child *child);
  * time limit; a child that lives on has closed its own end or lied, which violates the protocol.
  */
 void bury_child(struct child *child, struct iso_fault *fault);
+
+/* Ends a child of which there is no more than its number. */
+void end_without_hold(pid_t pid);
 
 #endif

@@ -279,3 +279,79 @@ TEST(a_handler_that_forks_may_interrupt_opening_calling_and_closing_anywhere)
     CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
     CHECK(forks > 100);
 }
+
+/* ---- in the middle of a fork() ---- */
+
+static volatile sig_atomic_t at_work; /* or done: no fork() below interrupts itself */
+static volatile sig_atomic_t forked_and_opened;
+
+static void fork_and_open_in_a_handler(int signal)
+{
+    (void)signal;
+    struct box box = {.mechanism = &iso_pipe};
+    pid_t copy = fork();
+    if (copy == 0) {
+        _exit(0);
+    }
+    CHECK_EQUAL(exit_status_of(copy), 0);
+    open_box(&box);
+    CHECK_WORKS(&box);
+    close_box(&box);
+    forked_and_opened++;
+}
+
+static void interrupt_fork(void)
+{
+    if (!at_work) {
+        at_work = 1;
+        raise(SIGUSR1);
+    }
+}
+
+static void check_a_handler_within(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    struct sigaction action = {.sa_handler = fork_and_open_in_a_handler};
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    /* The first handlers of a program run in the midst of all others. */
+    CHECK(pthread_atfork(prepare, parent, child) == 0);
+    struct box box = {.mechanism = &iso_pipe};
+    at_work = 1;
+    open_box(&box);
+    at_work = 0;
+    sigset_t before, after;
+    sigprocmask(SIG_SETMASK, NULL, &before);
+    pid_t copy;
+    if (in_copy(&copy)) {
+        CHECK_EQUAL(forked_and_opened, child != NULL);
+        sigprocmask(SIG_SETMASK, NULL, &after);
+        CHECK(sigismember(&after, SIGUSR1) == 0);
+        at_work = 1;
+        CHECK_WORKS(&box);
+        close_box(&box);
+        end_copy();
+    }
+    CHECK_EQUAL(exit_status_of(copy), 0);
+    CHECK_EQUAL(forked_and_opened, child == NULL);
+    sigprocmask(SIG_SETMASK, NULL, &after);
+    for (int signal = 1; signal <= SIGRTMAX; signal++) {
+        CHECK_EQUAL(sigismember(&after, signal), sigismember(&before, signal));
+    }
+    at_work = 1;
+    CHECK_WORKS(&box);
+    close_box(&box);
+}
+
+TEST(a_handler_that_interrupts_a_fork_before_it_happens_may_fork_and_open)
+{
+    check_a_handler_within(interrupt_fork, NULL, NULL);
+}
+
+TEST(a_handler_that_interrupts_a_fork_in_the_original_may_fork_and_open)
+{
+    check_a_handler_within(NULL, interrupt_fork, NULL);
+}
+
+TEST(a_handler_that_interrupts_a_fork_in_the_copy_may_fork_and_open)
+{
+    check_a_handler_within(NULL, NULL, interrupt_fork);
+}

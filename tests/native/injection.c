@@ -227,7 +227,7 @@ static void end_the_child(int callee, PARAMETERS)
     if (callee == C_waitpid) {
         kill((pid_t)a, SIGKILL);
         real_function[callee](a, b, c, d, 0, 0, 0);
-    } else {
+    } else if (a != P_PGID) { /* of a group whose leader is gone nobody is there */
         real_syscall(SYS_pidfd_send_signal, b, SIGKILL, 0, 0, 0, 0);
         real_function[callee](a, b, (long)&info, WEXITED, 0, 0, 0);
     }
