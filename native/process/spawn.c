@@ -16,6 +16,22 @@ static enum iso_status refused(struct iso_fault *fault, const char *what, int er
     return ISO_SYSTEM_ERROR;
 }
 
+/* In a program that has closed its standard streams, a descriptor may get one of their numbers;
+ * then what is printed would be sent, and what the program opens there would close it. */
+static bool lift_above_streams(int *fd)
+{
+    if (*fd > STDERR_FILENO) {
+        return true;
+    }
+    int above = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (above < 0) {
+        return false;
+    }
+    close_descriptor(fd);
+    *fd = above;
+    return true;
+}
+
 /* Returns the system call that was refused, or NULL. */
 static const char *open_pipe(int *read_end, int *write_end)
 {
@@ -25,7 +41,7 @@ static const char *open_pipe(int *read_end, int *write_end)
     }
     *read_end = ends[0];
     *write_end = ends[1];
-    return NULL;
+    return lift_above_streams(read_end) && lift_above_streams(write_end) ? NULL : "fcntl";
 }
 
 /*
@@ -112,6 +128,9 @@ static const char *take_hold(struct child *child, pid_t pid, int cpu)
     child->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (child->pidfd < 0 && errno != ESRCH) {
         return "pidfd_open";
+    }
+    if (child->pidfd >= 0 && !lift_above_streams(&child->pidfd)) {
+        return "fcntl";
     }
     if (cpu >= 0 && pin(pid, cpu) != 0 && errno != ESRCH) {
         return "sched_setaffinity";

@@ -196,3 +196,62 @@ TEST(the_child_runs_on_the_cpu_that_was_asked_for)
     cpu_set_t after;
     CHECK(sched_getaffinity(0, sizeof(after), &after) == 0 && CPU_EQUAL(&mine, &after));
 }
+
+/* ---- a program without standard streams ---- */
+
+static int print_and_reverse(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        ssize_t written = write(fd, "noise", 5);
+        (void)written;
+    }
+    return foreign(benign_reverse)(input, length, output);
+}
+
+/* A daemon's. What is to be seen of it is kept until it can be told. */
+static void check_without_streams(const struct iso_mechanism *wall, bool hardened)
+{
+    struct box box = {.mechanism = wall, .own = print_and_reverse, .hardened = hardened};
+    int kept[3];
+    for (int fd = 0; fd < 3; fd++) {
+        kept[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 20);
+        CHECK(kept[fd] >= 20 && close(fd) == 0);
+    }
+    struct answer opened = try_open(&box);
+    struct answer answers[3];
+    bool taken = false;
+    for (int i = 0; i < 3 && opened.status == ISO_OK; i++) {
+        answers[i] = call(&box, own_function, "abc", 3);
+        for (int fd = 0; fd < 3; fd++) {
+            taken = taken || fcntl(fd, F_GETFD) >= 0;
+        }
+    }
+    for (int fd = 0; fd < 3; fd++) {
+        dup2(kept[fd], fd); /* as if it had opened /dev/null there */
+        close(kept[fd]);
+    }
+    CHECK_EQUAL(opened.status, ISO_OK);
+    for (int i = 0; i < 3; i++) {
+        CHECK_OUTPUT(&box, answers[i], "cba", 3);
+    }
+    CHECK(!taken);
+    CHECK_WORKS(&box);
+    close_box(&box);
+}
+
+TEST(a_sandbox_takes_no_number_of_a_standard_stream)
+{
+    FOR_EACH_WALL(wall)
+    {
+        check_without_streams(wall, false);
+    }
+}
+
+TEST(a_hardened_sandbox_takes_no_number_of_a_standard_stream)
+{
+    require_hardening();
+    FOR_EACH_WALL(wall)
+    {
+        check_without_streams(wall, true);
+    }
+}
