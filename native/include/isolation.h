@@ -85,7 +85,8 @@ struct iso_request {
     const uint8_t *input;
     size_t input_length;
     /* Wall-clock limit of the call; 0: none. Without one the caller waits as long as the function
-     * runs, or as long as a process that it left behind keeps the sandbox's pipe open. */
+     * runs, or as long as a process that it left behind keeps the sandbox's pipe open. A process
+     * that the system is slow to end is waited for 200 ms more. */
     uint64_t timeout_ns;
 };
 

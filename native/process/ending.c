@@ -24,7 +24,7 @@ enum {
 };
 
 /* Killed children that could not be collected yet, the oldest first. The lock is held to use them.
- * Collected, or of what group they were, nobody else's number is theirs. */
+ * Until they are collected no other process and no other group has their number. */
 static struct late_child {
     pid_t pid;
     int pidfd;
@@ -60,7 +60,7 @@ static bool dies_within(const struct child *child, int ms)
     sigset_t all;
     sigfillset(&all);
     int deaths = ppoll(&death, 1, &moment, &all);
-    while (deaths < 0 && ms-- > 0) { /* the program may open no descriptor, by RLIMIT_NOFILE */
+    while (deaths < 0 && ms-- > 0) { /* EINVAL: it may open no descriptor, by RLIMIT_NOFILE */
         siginfo_t info;
         if (wait_for(P_PIDFD, child->pidfd, &info, WEXITED | WNOWAIT) != 0 || info.si_pid != 0) {
             return true;
@@ -130,12 +130,6 @@ enum end {
     END_LATE,    /* it cannot be collected yet */
 };
 
-static void kill_group(pid_t pid)
-{
-    kill(-pid, SIGKILL); /* ESRCH: it has not made its group, or has left it */
-    kill(pid, SIGKILL);
-}
-
 /* Kills the child with its process group and collects it. END_KNOWN: *info tells its end. */
 static enum end kill_and_collect(const struct child *child, int ms, siginfo_t *info)
 {
@@ -146,8 +140,9 @@ static enum end kill_and_collect(const struct child *child, int ms, siginfo_t *i
         return END_UNKNOWN;
     }
     bool dead = info->si_pid != 0;
-    kill_group(child->pid);
+    kill(-child->pid, SIGKILL); /* ESRCH: it has not made its group, or has left it */
     if (!dead) {
+        kill(child->pid, SIGKILL);
         dies_within(child, ms);
     }
     if (wait_for(P_PIDFD, child->pidfd, info, WEXITED) != 0) {
@@ -218,7 +213,8 @@ void bury_child(struct child *child, struct iso_fault *fault)
 
 void end_without_hold(pid_t pid)
 {
-    kill_group(pid);
+    kill(-pid, SIGKILL);
+    kill(pid, SIGKILL);
     for (int ms = 0; ms < BURIAL_MS; ms++) {
         pid_t ended = waitpid(pid, NULL, WNOHANG);
         if (ended > 0 || (ended < 0 && errno != EINTR)) {

@@ -25,6 +25,7 @@ static bool lift_above_streams(int *fd)
     }
     int above = fcntl(*fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (above < 0) {
+        errno = errno == EINVAL ? EMFILE : errno; /* EINVAL: there is no such number */
         return false;
     }
     close_descriptor(fd);

@@ -92,3 +92,44 @@ TEST(a_cpu_that_is_not_there_is_an_error_that_leaves_nothing)
         CHECK(has_no_children());
     }
 }
+
+/* Without standard streams, whose numbers are not used, starting a child takes others besides. */
+TEST(opening_without_streams_and_without_descriptors_is_an_error_that_leaves_nothing)
+{
+    int before = open_descriptors();
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall};
+        struct answer answer = {.status = ISO_SYSTEM_ERROR};
+        for (int count = 3; box.sandbox == NULL; count++) { /* those three */
+            int kept[3];
+            for (int fd = 0; fd < 3; fd++) {
+                kept[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 40);
+                CHECK(kept[fd] >= 40 && close(fd) == 0);
+            }
+            allow_descriptors(count);
+            answer = try_open(&box);
+            bool opened = answer.status == ISO_OK;
+            if (opened) {
+                answer = call(&box, benign_reverse, "abc", 3);
+            }
+            allow_descriptors(-1);
+            bool taken = fcntl(0, F_GETFD) >= 0 || fcntl(1, F_GETFD) >= 0 || fcntl(2, F_GETFD) >= 0;
+            for (int fd = 0; fd < 3; fd++) {
+                CHECK(dup2(kept[fd], fd) == fd && close(kept[fd]) == 0);
+            }
+            CHECK(!taken);
+            if (answer.status != ISO_OK) {
+                CHECK(answer.status == ISO_SYSTEM_ERROR);
+                CHECK_EQUAL(answer.reply.fault.system_errno, EMFILE);
+                CHECK(has_no_children());
+                if (opened) {
+                    close_box(&box);
+                }
+                CHECK_EQUAL(open_descriptors(), before);
+            }
+        }
+        CHECK_OUTPUT(&box, answer, "cba", 3);
+        close_box(&box);
+    }
+}
