@@ -84,6 +84,20 @@ void forget_child(struct child *child)
 
 /* ---- fork(), ours and the user's ---- */
 
+/* But for those of what the thread itself does: a fault that finds its signal blocked ends the
+ * process without its handler, and so does a filter of system calls that answers by SIGSYS. */
+static sigset_t hold_signals_of_others(void)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
+    sigset_t others, before;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        sigdelset(&others, own[i]);
+    }
+    pthread_sigmask(SIG_BLOCK, &others, &before);
+    return before;
+}
+
 /* A handler that comes while this thread holds the lock, between here and the end of fork(), would
  * wait for it without end if it forks itself or uses a sandbox. Our own fork() has held signals for
  * longer, and for longer does. */
@@ -93,7 +107,7 @@ static void before_fork(void)
         lock_children();
         return;
     }
-    sigset_t before = hold_signals();
+    sigset_t before = hold_signals_of_others();
     lock_children();
     mask_at_fork = before;
 }
