@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { CANARY_LENGTH = 64, UNABLE = 77 };
@@ -44,6 +45,17 @@ static inline void mark(uint8_t *target)
     for (volatile uint8_t *byte = target; byte < target + CANARY_LENGTH; byte++) {
         *byte = 0x66;
     }
+}
+
+/* A block of its own, below the canary if there is such; or NULL. */
+static inline uint8_t *block_below(const struct attack *attack, size_t size)
+{
+    enum { TRIES = 256 };
+    uint8_t *block = NULL;
+    for (int i = 0; i < TRIES && (block == NULL || block > target_of(attack)); i++) {
+        block = malloc(size);
+    }
+    return block;
 }
 
 #define ATTACK(name)                                                                               \

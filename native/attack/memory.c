@@ -66,10 +66,15 @@ static void drain(void)
     }
 }
 
-/* How glibc links free blocks: a pointer mixed with the place that it is in. */
-static void link_to(uint8_t *freed, const struct attack *attack)
+/* A free block begins with the next one's address, mixed by XOR with `mask`. */
+struct freed {
+    uint8_t *block;
+    uint64_t mask;
+};
+
+static void link_to(const struct freed *freed, const struct attack *attack)
 {
-    *(volatile uint64_t *)(void *)freed = ((uintptr_t)freed >> 12) ^ attack->target;
+    *(volatile uint64_t *)(void *)freed->block = freed->mask ^ attack->target;
 }
 
 /* Takes blocks, of which one is the canary by now, and uses them. */
@@ -84,44 +89,49 @@ static int use_blocks(void)
     return 0;
 }
 
-/* Two blocks, freed one after the other: the first is the second's link. False: no memory. */
-static bool free_two(uint8_t **second)
+/* Two blocks, freed one after the other: the first is what the second is linked to, as it is by a
+ * domain's allocator, mixed with the place that the link is in by glibc's. UNABLE: by neither. */
+static int free_two(struct freed *second)
 {
     drain();
     uint8_t *volatile first = malloc(SIZE);
-    *second = malloc(SIZE);
-    if (first == NULL || *second == NULL) {
-        return false;
+    uint8_t *volatile block = malloc(SIZE);
+    if (first == NULL || block == NULL) {
+        return 1;
     }
     free(first);
-    free(*second);
-    return true;
+    free(block);
+    uint64_t link = *(volatile uint64_t *)(void *)block;
+    *second = (struct freed){block, link ^ (uintptr_t)first};
+    return second->mask == 0 || second->mask == (uintptr_t)block >> 12 ? 0 : UNABLE;
 }
 
 ATTACK(use_after_free)
 {
-    uint8_t *second;
-    if (!free_two(&second)) {
-        return 1;
+    struct freed second;
+    int code = free_two(&second);
+    if (code != 0) {
+        return code;
     }
-    link_to(second, attack);
+    link_to(&second, attack);
     return use_blocks();
 }
 
 /* The block's mark that it is free already, a key, is overwritten between. */
 ATTACK(free_twice)
 {
-    uint8_t *second;
-    if (!free_two(&second)) {
-        return 1;
+    struct freed second;
+    int code = free_two(&second);
+    if (code != 0) {
+        return code;
     }
-    ((volatile uint64_t *)(void *)second)[1] = 0;
-    free(second);
+    ((volatile uint64_t *)(void *)second.block)[1] = 0;
+    free(second.block);
     uint8_t *volatile again = malloc(SIZE); /* is the second, and still counts as free */
-    if (again == NULL) {
-        return 1;
+    if (again != second.block) {
+        return UNABLE;
     }
-    link_to(again, attack);
+    link_to(&second, attack);
     return use_blocks();
 }
 
@@ -202,12 +212,7 @@ ATTACK(wild_output)
 
 ATTACK(long_output) /* 16 MiB, of a block below the canary that is not so long */
 {
-    enum { TRIES = 256 };
-    uint8_t *block = NULL;
-    for (int i = 0; i < TRIES && (block == NULL || block > target_of(attack)); i++) {
-        block = malloc(24);
-    }
-    *output = (struct iso_bytes){block, (size_t)16 << 20};
+    *output = (struct iso_bytes){block_below(attack, 24), (size_t)16 << 20};
     return 0;
 }
 
