@@ -88,6 +88,9 @@ ATTACK(jump)
 /* With the registers that WRPKRU takes as for opening everything, and others as is convenient. */
 ATTACK(jump_to_wrpkru)
 {
+    if (!has_protection_keys()) {
+        return UNABLE;
+    }
     register uint64_t r11 __asm__("r11") = attack->target;
     register uint64_t rbx __asm__("rbx") = attack->argument;
     __asm__ volatile("xor %%eax, %%eax\n xor %%ecx, %%ecx\n xor %%edx, %%edx\n"
@@ -201,37 +204,115 @@ ATTACK(share_memory_with_process) /* whose system calls nobody filters */
     return start_process(CLONE_VM, false) ? 0 : UNABLE;
 }
 
-static void *run_on(void *output)
+enum { TURNS = 1000000 };
+
+/* What a thread does before it sleeps: *length, which is CANARY_LENGTH, is another and itself again
+ * in turn, between the caller's check of it and its use, too; until somebody changes it, whose it
+ * is by then. */
+struct work {
+    size_t *length;
+    size_t other;
+    volatile int began;
+};
+
+/* What is told once it has ended could be of a thread that had not begun. False: it has not yet. */
+static bool await(const struct work *work)
 {
-    /* Between the caller's check of a length and its use, too. */
-    volatile struct iso_bytes *bytes = output;
-    for (int i = 0; bytes != NULL && i < 100000; i++) {
-        bytes->length = (size_t)1 << 40;
-        bytes->length = CANARY_LENGTH;
+    enum { PATIENCE = 100000000 };
+    for (long i = 0; i < PATIENCE && !work->began; i++) {
+    }
+    return work->began != 0;
+}
+
+#if defined(__x86_64__)
+/* A thread that makes system calls and stores to `work`, and nothing else: libc would note it in
+ * memory that is the host's. False: the system refuses, or there is no memory. */
+static bool start_thread(struct work *work)
+{
+    enum { STACK = 4096 };
+    uint8_t *stack = malloc(STACK); /* which is the thread's from now on */
+    if (stack == NULL) {
+        return false;
+    }
+    uintptr_t top = (uintptr_t)(stack + STACK) & ~(uintptr_t)15;
+    long result = SYS_clone;
+    register long no_parent __asm__("r10") = 0;
+    register long no_thread __asm__("r8") = 0;
+    register size_t *length __asm__("r12") = work->length;
+    register size_t other __asm__("r13") = work->other;
+    register long turns __asm__("r14") = TURNS;
+    __asm__ volatile(
+        "syscall\n"
+        "test %%rax, %%rax\n jnz 2f\n"
+        /* Of the host's signals it takes none. */
+        "push $-1\n mov %%rsp, %%rsi\n mov %[set], %%edi\n xor %%edx, %%edx\n"
+        "mov $8, %%r10d\n mov %[mask], %%eax\n syscall\n"
+        "movl $1, (%%rbx)\n"
+        "test %%r12, %%r12\n jz 1f\n"
+        "mov %[own], %%edx\n"
+        "0: mov %%rdx, %%rax\n lock cmpxchg %%r13, (%%r12)\n jne 1f\n"
+        "mov %%r13, %%rax\n lock cmpxchg %%rdx, (%%r12)\n jne 1f\n"
+        "dec %%r14\n jnz 0b\n"
+        "1: push $0\n push %[seconds]\n mov %%rsp, %%rdi\n xor %%esi, %%esi\n"
+        "mov %[sleep], %%eax\n syscall\n"
+        "xor %%edi, %%edi\n mov %[exit], %%eax\n syscall\n ud2\n"
+        "2:"
+        : "+a"(result)
+        : "D"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM),
+          "S"(top), "d"(0), "r"(no_parent), "r"(no_thread), "b"(&work->began), "r"(length),
+          "r"(other), "r"(turns), [set] "i"(SIG_SETMASK), [mask] "i"(SYS_rt_sigprocmask),
+          [own] "i"(CANARY_LENGTH), [seconds] "i"(LINGER), [sleep] "i"(SYS_nanosleep),
+          [exit] "i"(SYS_exit)
+        : "rcx", "r11", "memory", "cc");
+    return result > 0 && await(work);
+}
+#else
+static void *run_on(void *argument)
+{
+    struct work work = *(struct work *)argument;
+    ((struct work *)argument)->began = 1;
+    for (int i = 0; work.length != NULL && i < 2 * TURNS; i++) {
+        size_t now = i % 2 == 0 ? CANARY_LENGTH : work.other;
+        size_t then = i % 2 == 0 ? work.other : CANARY_LENGTH;
+        if (!__atomic_compare_exchange_n(work.length, &now, then, false, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_SEQ_CST)) {
+            break;
+        }
     }
     sleep(LINGER);
     return NULL;
 }
 
-static int start_thread(void *argument)
+static bool start_thread(struct work *work)
 {
     pthread_t thread;
-    if (pthread_create(&thread, NULL, run_on, argument) != 0) {
-        return UNABLE;
-    }
-    pthread_detach(thread);
-    return 0;
+    return pthread_create(&thread, NULL, run_on, work) == 0 && pthread_detach(thread) == 0 &&
+           await(work);
 }
+#endif
 
 ATTACK(thread)
 {
-    return start_thread(NULL);
+    static struct work nothing;
+    return start_thread(&nothing) ? 0 : UNABLE;
 }
 
+/* From its own block's length to one that takes in the canary, if that lies behind; or to one that
+ * nothing has. */
 ATTACK(change_length_behind_the_check)
 {
-    *output = (struct iso_bytes){calloc(1, CANARY_LENGTH), CANARY_LENGTH};
-    return output->data == NULL ? 1 : start_thread(output);
+    static struct work work; /* the thread may look at it late */
+    uint8_t *own = block_below(attack, CANARY_LENGTH);
+    if (own == NULL) {
+        return 1;
+    }
+    *output = (struct iso_bytes){own, CANARY_LENGTH};
+    uint8_t *end = target_of(attack) + CANARY_LENGTH;
+    work = (struct work){&output->length, own < end ? (size_t)(end - own) : (size_t)1 << 40, 0};
+    if (!start_thread(&work)) {
+        return UNABLE;
+    }
+    return 0;
 }
 
 ATTACK(memory) /* 256 MiB of it, never given back */

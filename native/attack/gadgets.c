@@ -3,9 +3,10 @@
  * A wall of protection keys does not hold against them; what does is not to load them.
  *
  * Input: an address, 8 bytes. 64 bytes from there on become 0x66. Where there are no protection
- * keys, WRPKRU is an illegal instruction.
+ * keys, WRPKRU is an illegal instruction, and there is no wall of theirs to open.
  */
 #include "isolation.h"
+#include "keys.h"
 
 #include <string.h>
 
@@ -32,6 +33,9 @@ static int overwrite(const uint8_t *input, size_t input_length)
 ATTACK(wrpkru)
 {
     (void)output;
+    if (!has_protection_keys()) {
+        return NO_SUCH_FEATURE;
+    }
     __asm__ volatile("wrpkru" : : "a"(0), "c"(0), "d"(0) : "memory");
     return overwrite(input, input_length);
 }
