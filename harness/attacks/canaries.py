@@ -15,15 +15,23 @@ import resource
 import signal
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from backends import DataDomain, TrustedHeap, native
-from harness.attacks.catalogue import LIBC_GATE, OLD_SYSTEM_CALLS, RUNTIME_GATES, VSYSCALL
+from backends import DataDomain, TrustedHeap
+from harness.attacks import victim
+from harness.attacks.catalogue import (
+    LIBC_GATE,
+    OLD_SYSTEM_CALLS,
+    RUNTIME_GATES,
+    THREAD_BLOCK,
+    VSYSCALL,
+)
+from harness.attacks.victim import LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-LENGTH = 64  # bytes
+T = TypeVar("T")
 
 #: What a canary's change is called, and which claim says that there is none.
 CLAIMS = {
@@ -36,6 +44,7 @@ CLAIMS = {
     "control returned elsewhere": "stack",
     "global": "static_data",
     "thread-local": "static_data",
+    "code": "static_data",
     "environment": "static_data",
     "shared memory": "shared_memory",
     "secret": "secrets",
@@ -67,7 +76,10 @@ CLAIMS = {
 }
 
 #: Canaries that are looked at where they lie.
-_IN_MEMORY = ("heap", "late", "global", "thread-local", "page", "private-page", "shared memory")
+_IN_MEMORY = (
+    *("heap", "late", "global", "thread-local", "code"),
+    *("page", "private-page", "shared memory"),
+)
 
 #: Bytes by which a host may have grown when its sandbox is closed.
 _GROWTH = 128 << 20
@@ -76,53 +88,16 @@ _GROWTH = 128 << 20
 #: reach: SIGUSR1 is what attacks send to their host.
 _COUNTED = (signal.SIGUSR1, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT)
 
+#: The host's descriptors begin here, beyond the numbers that a wall's own can have: what an attack
+#: does to one, in whatever process, it does to the host's.
+_DESCRIPTORS = 100
+
 _LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
 
 _PKEY_MPROTECT, _PKEY_ALLOC = 329, 330  # system calls of x86-64
 # In /proc/PID/stat after the name; include/linux/sched.h.
 _FLAGS, _PF_IO_WORKER = 6, 0x10
 _VSYSCALL_TIME = 0xFFFFFFFFFF600400  # of x86-64
-
-
-class _State(ctypes.Structure):
-    """`struct victim_state` of native/attack/victim.h."""
-
-    _fields_ = (
-        ("flags", ctypes.c_uint64),
-        ("MXCSR", ctypes.c_uint64),
-        ("x87 control word", ctypes.c_uint64),
-        ("x87 stack", ctypes.c_uint64),
-        ("FS base", ctypes.c_uint64),
-        ("GS base", ctypes.c_uint64),
-        ("PKRU", ctypes.c_uint64),
-    )
-
-    def values(self) -> dict[str, str]:
-        """Return them as an observation has them."""
-        return {name: hex(getattr(self, name)) for name, _ in self._fields_}
-
-
-class _Report(ctypes.Structure):
-    """`struct victim_report`."""
-
-    _fields_ = (
-        ("before", _State),
-        ("after", _State),
-        ("stack", ctypes.c_uint8 * LENGTH),
-        ("jumped", ctypes.c_uint64),
-    )
-
-
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(native.COMPILED / "libvictim.so"))
-    for name in (
-        *("global", "thread_local", "heap", "heap_page", "page", "shared_page", "stack"),
-        "jump_buffer",
-    ):
-        getattr(library, f"victim_{name}").restype = ctypes.c_void_p
-    library.victim_run.restype = ctypes.c_bool
-    library.victim_has_old_system_calls.restype = ctypes.c_bool
-    return library
 
 
 class Canaries:
@@ -140,10 +115,11 @@ class Canaries:
         memory: DataDomain | TrustedHeap | None,
         gates: Mapping[str, list[int]],
     ) -> None:
-        self._library = _library()
+        self._library = victim.load()
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.getenv.restype = ctypes.c_char_p
         self._contents = {name: _content() for name in (*CLAIMS, "secret file") if name != "secret"}
+        self._contents["code"] = ctypes.string_at(victim.address(self._library.victim_code), LENGTH)
         # The secret itself is in the memory set apart for it, and nowhere else.
         self._inverse = os.urandom(LENGTH).replace(b"\x99", b"\x98")
         self._memory = memory
@@ -169,16 +145,16 @@ class Canaries:
             "private-page": library.victim_page(),
             "late": library.victim_heap(),
             "shared memory": library.victim_shared_page(),
+            "code": victim.address(library.victim_code),
         }
         for name, address in addresses.items():
-            if name != "late":
+            if name not in ("late", "code"):
                 ctypes.memmove(address, self._contents[name], LENGTH)
         self._libc.mprotect(ctypes.c_void_p(addresses["page"]), mmap.PAGESIZE, mmap.PROT_READ)
         addresses["secret"] = self._place_secret()
         own = (ctypes.c_char * LENGTH).from_buffer(self._python_heap)
         addresses["python-heap"] = ctypes.addressof(own)
-        addresses["taken"] = _address(library.victim_taken)
-        addresses["code"] = addresses["taken"]
+        addresses["taken"] = victim.address(library.victim_taken)
         addresses["nowhere"] = 4096
         addresses[VSYSCALL] = _vsyscall()
         return addresses
@@ -212,14 +188,15 @@ class Canaries:
         (folder / "secret").write_bytes(self._contents["secret file"])
         (folder / "written").touch()
         (folder / "mapped").write_bytes(bytes(mmap.PAGESIZE))
-        self.descriptor = os.open(folder / "written", os.O_RDWR)
-        self.mapped = os.open(folder / "mapped", os.O_RDWR)
+        self.descriptor = _high(os.open(folder / "written", os.O_RDWR))
+        self.mapped = _high(os.open(folder / "mapped", os.O_RDWR))
         self._mapped = mmap.mmap(self.mapped, mmap.PAGESIZE)
         self._mapped[:LENGTH] = self._contents["mapped file"]
         # What is forked from here has the file, and would have to map it by a system call.
         self._mapped.madvise(mmap.MADV_DONTFORK)
-        self._pipe = os.pipe2(os.O_NONBLOCK)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._pipe = tuple(map(_high, os.pipe2(os.O_NONBLOCK)))
+        own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = socket.socket(fileno=_high(own.detach()))
         self._socket.bind(str(folder / "socket"))
         self._socket.settimeout(0)
 
@@ -233,6 +210,8 @@ class Canaries:
             return self._gates[name]
         if name == "stack":
             return [self._library.victim_stack()]
+        if name == THREAD_BLOCK:
+            return [self._library.victim_thread_block()]
         if name == OLD_SYSTEM_CALLS:
             return [int(self._library.victim_has_old_system_calls())]
         return [self._addresses[name] if name else 0]
@@ -262,13 +241,29 @@ class Canaries:
         contents = self._contents | {"secret": bytes(self._make_secret())}
         return [name for name, content in contents.items() if content in output]
 
+    def waiting(self, body: Callable[[], T]) -> T:
+        """Call `body` while a function waits that attacks can jump to, in what is forked, too."""
+        done: list[T] = []
+        failed: list[BaseException] = []
+
+        def noted() -> None:
+            try:
+                done.append(body())
+            except BaseException as error:  # noqa: BLE001 - raised again behind what called this
+                failed.append(error)
+
+        self._library.victim_wait(ctypes.CFUNCTYPE(None)(noted))
+        if failed:
+            raise failed[0]
+        return done[0]
+
     def run(self, body: Any) -> tuple[dict[str, str], dict[str, str]]:
         """Call `body` from a function whose frame has a canary; return its stack and state.
 
         Returns:
             What there was before, and what was left after.
         """
-        report = _Report()
+        report = victim.Report()
         before = {"stack": self._contents["stack"].hex(), "control returned elsewhere": "0"}
         self._library.victim_run(body, self._contents["stack"], ctypes.byref(report))
         before |= report.before.values()
@@ -323,7 +318,7 @@ class Canaries:
         self._libc.sigaltstack(None, stack)
         return {
             "signal mask": status["SigBlk"].strip(),
-            "signal handlers": status["SigIgn"].strip() + status["SigCgt"].strip(),
+            "signal handlers": victim.handlers(self._library),
             # Not where it is: domains have two, and go on with the other one after a violation.
             "signal stack": f"{stack[1] & 0xFFFFFFFF:#x} {stack[2]}",
             "signals received": str([self._library.victim_signals(int(n)) for n in _COUNTED]),
@@ -355,8 +350,11 @@ def _content() -> bytes:
     return os.urandom(LENGTH).replace(b"\x66", b"\x67")
 
 
-def _address(function: Any) -> int:
-    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+def _high(descriptor: int) -> int:
+    """Give a descriptor a number from `_DESCRIPTORS` on."""
+    high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _DESCRIPTORS)
+    os.close(descriptor)
+    return high
 
 
 def _descriptors() -> dict[int, tuple[int, int]]:

@@ -19,14 +19,13 @@ RUNTIME_GATES = "gates of the runtime"
 LIBC_GATE = "gate of libc"
 #: The target that is the system's time() for programs of old; 0 where there is no such.
 VSYSCALL = "vsyscall"
+#: The target that says how long the block is that FS base leads to; see `victim_thread_block`.
+THREAD_BLOCK = "thread's block"
 #: The target that says whether there are system calls of 32-bit programs: 1 or 0.
 OLD_SYSTEM_CALLS = "system calls of 32-bit programs"
 
 #: The hostile call's number: the host's first is a benign one.
 _CALL = 2
-
-#: Arguments of arch_prctl().
-_SET_GS, _SET_FS = 0x1001, 0x1002
 
 
 class Entry(NamedTuple):
@@ -92,8 +91,7 @@ _WRITTEN = {
     "thread-local": "a variable of the thread's",
     "shared memory": "memory that the host shares with other processes",
     "secret": "a secret in memory set apart, where the wall has such",
-    "page": "a page that is mapped read-only",
-    "code": "code of another library",
+    "page": "a page that is mapped read-only, which is a fault whatever the wall",
 }
 _READ = ("heap", "python-heap", "stack", "global", "thread-local", "secret")
 
@@ -127,8 +125,9 @@ def _memory() -> Iterator[Entry]:
     yield _entry(
         group,
         "length changed behind the check",
-        "a thread changes the result's length all the time",
+        "a thread changes the result's length all the time, to one that reaches the host's block",
         "change_length_behind_the_check",
+        "heap",
         means="system call",
     )
 
@@ -206,10 +205,11 @@ def _state() -> Iterator[Entry]:
             ("x87 control word", "set_x87_control_word"),
             ("callee-saved registers", "lose_callee_saved_registers"),
             ("stack pointer", "lose_stack_pointer"),
-            ("FS base", "write_fs_base"),
             ("GS base", "write_gs_base"),
         ):
             yield _entry(group, row, "changed, and return", symbol)
+        yield _entry(group, "FS base", "to a copy of what it led to, and return", "write_fs_base",
+                     THREAD_BLOCK)  # fmt: skip
     yield _entry(group, "signal mask", "changed", "block_signals", means="system call")
 
 
@@ -229,6 +229,7 @@ def _keys() -> Iterator[Entry]:
     for row, summary, symbol, target in (
         ("pkey_mprotect", "give memory to a key that is open, and write", "pkey_mprotect", "page"),
         ("mprotect", "make a read-only page writable, and write", "mprotect", "page"),
+        ("write code", "make the host's code writable, and write it", "pkey_mprotect", "code"),
         ("mmap over", "map other memory over the host's", "map_over", "page"),
         ("mremap over", "move other memory over the host's", "mremap", "page"),
         ("munmap", "take the host's memory away", "munmap", "page"),
@@ -244,7 +245,7 @@ def _keys() -> Iterator[Entry]:
         ("shared mapping", "map the file that the host has mapped, and write", "map_file", ""),
         ("mapped file", "write the file that is the host's memory", "write_mapped_file", ""),
         ("signal stack", "another one for the thread", "change_signal_stack", ""),
-        ("signal handler", "another one for the process", "install_signal_handler", ""),
+        ("signal handler", "another one instead of the host's", "install_signal_handler", ""),
         ("io_uring", "have the kernel write to a file later", "io_uring", ""),
         ("io_uring: write", "have the kernel write the host's block", "write_by_ring", "heap"),
         ("userfaultfd", "have a page forgotten and answer its next fault", "userfaultfd",
@@ -269,10 +270,9 @@ def _keys() -> Iterator[Entry]:
     if _X86:
         yield _entry(group, "code made at run time", "it opens all keys, and writes",
                      "run_made_code", "heap", means=system)  # fmt: skip
-        yield _entry(group, "arch_prctl: FS", "change the base of FS", "arch_prctl", means=system,
-                     argument=_SET_FS)  # fmt: skip
-        yield _entry(group, "arch_prctl", "change the base of GS", "arch_prctl", means=system,
-                     argument=_SET_GS)  # fmt: skip
+        yield _entry(group, "arch_prctl: FS", "change the base of FS", "set_fs_base",
+                     THREAD_BLOCK, means=system)  # fmt: skip
+        yield _entry(group, "arch_prctl", "change the base of GS", "set_gs_base", means=system)
         for row, summary, symbol, target in (
             ("forged sigreturn", "return from a signal that never came, keys open, into the host",
              "forge_signal_return", "taken"),

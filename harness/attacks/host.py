@@ -51,6 +51,7 @@ _TELLING = frozenset(
     (
         "read",
         "wild_output",
+        "change_length_behind_the_check",
         "long_output",
         "process_vm_readv",
         "read_by_ring",
@@ -205,7 +206,8 @@ class Host:
             report.refused = f"there is none of the {self.entry.target} in this process"
             return
         try:
-            sandbox = self.backend.open(functions)
+            # What is forked now has memory in which a function of the host's waits.
+            sandbox = canaries.waiting(lambda: self.backend.open(functions))
         except OSError as error:
             report.refused, report.error = str(error), error.errno or 0
             return

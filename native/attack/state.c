@@ -1,5 +1,6 @@
 /* Functions that leave the machine in another state than they found it in, and return. */
 #include "attack.h"
+#include "kernel.h"
 
 #include <sys/auxv.h>
 
@@ -72,13 +73,44 @@ static bool has_fsgsbase(void)
     return (getauxval(AT_HWCAP2) & FSGSBASE) != 0;
 }
 
+/*
+ * A copy of what FS base leads to, as the stack protector and thread-local variables of whoever is
+ * returned to need something there. The target says how long it is: in the upper half how many
+ * bytes lie below FS base, in the lower half how many from there on. 0: nobody knows, or no memory.
+ */
+static uint64_t copy_of_thread(const struct attack *attack)
+{
+    enum { ALIGNMENT = 64 };
+    size_t below = attack->target >> 32, above = attack->target & UINT32_MAX;
+    size_t begin = (below + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    uint8_t *copy = above == 0 ? NULL : malloc(begin + above + ALIGNMENT);
+    if (copy == NULL) {
+        return 0;
+    }
+    uint64_t base;
+    __asm__ volatile("mov %%fs:0, %0" : "=r"(base)); /* its own address */
+    uint64_t other = ((uintptr_t)copy + begin + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    memcpy((uint8_t *)(uintptr_t)(other - below), (uint8_t *)(uintptr_t)(base - below),
+           below + above);
+    memcpy((uint8_t *)(uintptr_t)other, &other, sizeof(other));
+    return other;
+}
+
 ATTACK(write_fs_base)
 {
-    if (!has_fsgsbase()) {
+    uint64_t copy = has_fsgsbase() ? copy_of_thread(attack) : 0;
+    if (copy == 0) {
         return UNABLE;
     }
-    __asm__ volatile("wrfsbase %0" : : "r"(0x1234UL));
+    __asm__ volatile("wrfsbase %0" : : "r"(copy) : "memory");
     return 0;
+}
+
+ATTACK(set_fs_base) /* by the system */
+{
+    enum { SET_FS = 0x1002 }; /* asm/prctl.h of Linux */
+    uint64_t copy = copy_of_thread(attack);
+    return copy != 0 && kernel_call(SYS_arch_prctl, SET_FS, copy) == 0 ? 0 : UNABLE;
 }
 
 ATTACK(write_gs_base)

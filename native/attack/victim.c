@@ -4,6 +4,7 @@
  */
 #include "victim.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -65,6 +66,15 @@ uint8_t *victim_stack(void)
     return on_stack;
 }
 
+/* A page of code and nothing else. Without the byte that attacks write. */
+__asm__(".pushsection .text\n"
+        ".balign 4096\n"
+        ".globl victim_code\n"
+        "victim_code: ret\n"
+        ".ascii \"a page in which there is code: nobody calls it, attacks write it\"\n"
+        ".balign 4096\n"
+        ".popsection");
+
 void *victim_jump_buffer(void)
 {
     return &jump_buffer;
@@ -91,10 +101,40 @@ int victim_signals(int number)
     return signals[number];
 }
 
+bool victim_handlers(struct victim_handler handlers[static VICTIM_SIGNALS])
+{
+    for (long i = 0; i < VICTIM_SIGNALS; i++) {
+        if (syscall(SYS_rt_sigaction, i + 1, NULL, &handlers[i], sizeof(handlers[i].mask)) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64_t victim_thread_block(void)
+{
 #if defined(__x86_64__)
+    union {
+        void *object;
+        void (*function)(size_t *, size_t *);
+    } info = {.object = dlsym(RTLD_DEFAULT, "_dl_get_tls_static_info")};
+    const uint32_t *above = dlsym(RTLD_DEFAULT, "_thread_db_sizeof_pthread");
+    size_t size = 0, alignment = 0;
+    if (info.object == NULL || above == NULL) {
+        return 0;
+    }
+    info.function(&size, &alignment); /* both parts */
+    return size <= *above ? 0 : (uint64_t)(size - *above) << 32 | *above;
+#else
+    return 0;
+#endif
+}
+
+#if defined(__x86_64__)
+enum { SET_GS = 0x1001, SET_FS, GET_FS, GET_GS }; /* asm/prctl.h of Linux */
+
 static void observe(struct victim_state *state)
 {
-    enum { GET_FS = 0x1003, GET_GS = 0x1004 };
     struct {
         uint32_t control, status, tags, others[4];
     } x87;
@@ -117,10 +157,23 @@ static void observe(struct victim_state *state)
         state->pkru = eax;
     }
 }
+
+/* What an attack has left there is its own memory, or none. False: the system refuses. */
+static bool restore_bases(const struct victim_state *state)
+{
+    return syscall(SYS_arch_prctl, SET_FS, state->fs_base) == 0 &&
+           syscall(SYS_arch_prctl, SET_GS, state->gs_base) == 0;
+}
 #else
 static void observe(struct victim_state *state)
 {
     memset(state, 0, sizeof(*state));
+}
+
+static bool restore_bases(const struct victim_state *state)
+{
+    (void)state;
+    return true;
 }
 #endif
 
@@ -144,23 +197,34 @@ bool victim_has_old_system_calls(void)
 #endif
 }
 
-/* Its frame is the parent's stack: it holds a canary for as long as `body` runs. */
-bool victim_run(void (*body)(void), const uint8_t *canary, struct victim_report *report)
+bool victim_wait(void (*body)(void))
 {
-    uint8_t frame[VICTIM_CANARY];
     pid_t process = getpid();
-    memcpy(frame, canary, sizeof(frame));
-    on_stack = frame;
     if (setjmp(jump_buffer) != 0) {
         if (getpid() != process) {
             _exit(1); /* a copy of this process, that goes on as if it were this one */
         }
+        return false;
+    }
+    body();
+    return true;
+}
+
+/* Its frame is the parent's stack: it holds a canary for as long as `body` runs. */
+bool victim_run(void (*body)(void), const uint8_t *canary, struct victim_report *report)
+{
+    uint8_t frame[VICTIM_CANARY];
+    memcpy(frame, canary, sizeof(frame));
+    on_stack = frame;
+    observe(&report->before);
+    if (!victim_wait(body)) {
         report->jumped = 1;
         return false;
     }
-    observe(&report->before);
-    body();
     observe(&report->after);
+    if (!restore_bases(&report->before)) {
+        abort(); /* nothing of the host's would work */
+    }
     __asm__ volatile("" : : "r"(frame) : "memory");
     memcpy(report->stack, frame, sizeof(report->stack));
     return true;

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from backends import registry
 from backends.contract import Guarantees
-from harness.attacks import canaries, catalogue, model, supervisor
+from harness.attacks import canaries, catalogue, model, supervisor, victim
 from harness.attacks.host import Channel, Host, Report, later_calls
 from harness.attacks.model import Attack, Harm, Outcome
 
@@ -232,6 +232,63 @@ def test_a_report_is_there_until_the_next_one_is_whole() -> None:
 def test_a_single_byte_that_an_attack_writes_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canaries.os, "urandom", lambda length: b"\x66" * length)
     assert b"\x66" not in canaries._content()
+
+
+def test_a_handler_that_takes_anothers_place_shows() -> None:
+    library = victim.load()
+    actions = [lambda *_: None, signal.SIG_IGN, signal.SIG_DFL]
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        seen = []
+        for action in actions:
+            signal.signal(signal.SIGUSR2, action)
+            seen.append(victim.handlers(library))
+        signal.signal(signal.SIGUSR2, actions[0])
+        library.victim_count_signal(int(signal.SIGUSR2))  # one of C's own instead
+        seen.append(victim.handlers(library))
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert len(set(seen)) == len(seen)
+
+
+def test_descriptors_of_a_host_have_numbers_that_no_wall_has(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from harness.attacks.canaries import Canaries\n"
+        "made = Canaries(Path(sys.argv[1]), None, {})\n"
+        "print(made.descriptor, made.mapped, *made._pipe, made._socket.fileno())"
+    )
+    command = [sys.executable, "-c", script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    numbers = [int(number) for number in done.stdout.split()]
+    assert len(numbers) == 5
+    assert min(numbers) >= 100, numbers
+
+
+def test_what_is_forked_while_a_host_waits_is_known_to_be_no_host(tmp_path: Path) -> None:
+    script = (
+        "import ctypes, os, sys; from pathlib import Path\n"
+        "from harness.attacks.canaries import Canaries\n"
+        "made = Canaries(Path(sys.argv[1]), None, {})\n"
+        "jump = lambda: ctypes.CDLL(None).longjmp(ctypes.c_void_p(made.jump_buffer), 1)\n"
+        "forked = made.waiting(os.fork)\n"
+        "child = made.waiting(lambda: os.fork() or jump())\n"
+        "if forked == 0: os._exit(7)\n"
+        "print([os.waitstatus_to_exitcode(os.waitpid(one, 0)[1]) for one in (forked, child)])"
+    )
+    command = [sys.executable, "-c", script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[7, 1]"]
+
+
+def test_what_fails_while_a_host_waits_is_told(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from harness.attacks.canaries import Canaries\n"
+        "Canaries(Path(sys.argv[1]), None, {}).waiting(lambda: open('/nowhere'))"
+    )
+    command = [sys.executable, "-c", script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "FileNotFoundError" in done.stderr.splitlines()[-1]
 
 
 # ---- walls that let everything through ----

@@ -52,7 +52,7 @@ def said(verdicts: list[Verdict]) -> str:
 # ---- what they do ----
 
 
-def test_there_are_at_least_60_attacks_and_their_names_are_unique() -> None:
+def test_there_are_at_least_60_rows_of_attacks_and_their_names_are_unique() -> None:
     entries = catalogue.entries()
     names = [entry.attack.name for entry in entries]
     assert len(set(names)) == len(names)
@@ -73,10 +73,73 @@ def test_without_a_wall_every_attack_does_harm(verdicts: list[Verdict]) -> None:
     unavailable = {v.attack for v in control.values() if v.outcome is Outcome.UNAVAILABLE}
     # Without protection keys; without FSGSBASE; or switched off for all processes.
     keys = {"pkey-free", "pkey-alloc-secret", "own-xrstor"}
+    keys |= {"own-wrpkru", "jump-into-the-gate", "jump-to-libc-s-wrpkru"}
     bases = {"fs-base", "gs-base"}
     off = {"io-uring", "io-uring-write", "io-uring-secret", "userfaultfd", "vsyscall", "int-0x80"}
     assert unavailable <= keys | bases | off
     assert all(control[name].outcome is Outcome.HARMLESS for name in benign)
+
+
+@pytest.mark.parametrize(
+    ("name", "canary"),
+    [
+        ("use-after-free", "heap"),
+        ("double-free", "heap"),
+        ("fs-base", "FS base"),
+        ("gs-base", "GS base"),
+        ("arch-prctl-fs", "FS base"),
+        ("arch-prctl", "GS base"),
+        ("write-code", "code"),
+        ("thread", "threads"),
+        ("write-descriptor", "descriptor"),
+        ("signal-handler", "signal handlers"),
+        ("ptrace", "heap"),
+    ],
+)
+def test_without_a_wall_the_host_outlives_and_shows_the_harm(
+    verdicts: list[Verdict], name: str, canary: str
+) -> None:
+    (control,) = (v for v in verdicts if v.backend == "none" and v.attack == name)
+    if control.outcome is Outcome.UNAVAILABLE:
+        pytest.skip(f"this machine refuses it whatever the wall: {control.said}")
+    assert [harm.what for harm in control.harms] == [canary], control
+
+
+def test_what_needs_protection_keys_is_not_tried_without_them(verdicts: list[Verdict]) -> None:
+    has_keys = "ospke" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    for name in ("own-wrpkru", "jump-into-the-gate", "jump-to-libc-s-wrpkru"):
+        outcomes = {v.outcome for v in verdicts if v.attack == name}
+        assert has_keys or outcomes <= {Outcome.UNAVAILABLE}, name
+
+
+def test_a_process_has_a_copy_of_the_function_that_waits_from_before_it_was_forked(
+    verdicts: list[Verdict],
+) -> None:
+    said = {v.backend: v.said for v in verdicts if v.attack == "longjmp" and v.backend != "none"}
+    assert said
+    for backend, words in said.items():
+        assert "ended its process with status 1" in words, backend
+
+
+@pytest.mark.parametrize(
+    ("name", "call"), [("ptrace", "ptrace"), ("thread", "clone"), ("write-descriptor", "write")]
+)
+def test_hardening_refuses_what_the_attack_is_about(
+    verdicts: list[Verdict], name: str, call: str
+) -> None:
+    number = {"ptrace": 101, "clone": 56, "write": 1}[call]
+    if not catalogue._X86:
+        pytest.skip(f"the number of {call} is not {number} there")
+    said = [v.said for v in verdicts if v.attack == name and v.backend.endswith("-hardened")]
+    assert said
+    assert all(f"by system call {number} " in words for words in said), said
+
+
+def test_the_hosts_descriptor_is_written_from_any_process(verdicts: list[Verdict]) -> None:
+    for verdict in verdicts:
+        if verdict.attack == "write-descriptor":
+            hardened = verdict.backend.endswith("-hardened")
+            assert verdict.harms == ([] if hardened else [Harm("descriptor", "syscalls")]), verdict
 
 
 def test_no_attack_refutes_a_claim_of_a_wall(verdicts: list[Verdict]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -21,6 +22,10 @@ ATTACKS = [
 #: What the system does for a domain whose calls nobody refuses, and which canary then tells.
 BY_THE_SYSTEM = {
     "pkey-mprotect": "page",
+    "write-code": "code",
+    "ptrace": "heap",
+    "thread": "threads",
+    "signal-handler": "signal handlers",
     "shared-mapping": "mapped file",
     "io-uring": "descriptor",
     "userfaultfd": "private-page",
@@ -45,6 +50,7 @@ WALLS = {
         "write-secret",
         "io-uring-write",
         "io-uring-secret",
+        "arch-prctl-fs",
         *sorted(BY_THE_SYSTEM),
     ],
     "pkru-safe": ["read-secret", "write-secret", "wild-result-secret", "valid-call"],
@@ -103,6 +109,40 @@ def test_a_domain_recovers_from_all_but_code_that_lifts_its_wall(verdicts: list[
     assert {strict[name].outcome for name in OWN} == {Outcome.REFUSED}
     plain = {v.attack: v.outcome for v in verdicts if v.backend == "mpk"}
     assert {plain[name] for name in OWN} == {Outcome.ESCAPED}
+
+
+@pytest.mark.parametrize("name", ["use-after-free", "double-free"])
+def test_a_key_refuses_to_write_what_the_allocator_was_led_to_give_out(
+    verdicts: list[Verdict], name: str
+) -> None:
+    (led,) = (v for v in verdicts if (v.backend, v.attack) == ("mpk-strict", name))
+    assert led.outcome is Outcome.RECOVERED
+    assert re.search(r"at write of address 0x\w+ behind protection key 0 ", led.said), led.said
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("thread", 56),
+        ("length-changed-behind-the-check", 56),
+        ("ptrace", 101),
+        ("write-code", 329),
+        ("signal-handler", 13),
+    ],
+)
+def test_a_domain_is_refused_the_system_call_that_the_attack_is_about(
+    verdicts: list[Verdict], name: str, number: int
+) -> None:
+    (refused,) = (v for v in verdicts if (v.backend, v.attack) == ("mpk-strict", name))
+    assert f"by system call {number} " in refused.said, refused.said
+
+
+def test_a_changed_base_of_fs_is_put_right_behind_the_gate(verdicts: list[Verdict]) -> None:
+    outcomes = {(v.backend, v.attack): v for v in verdicts}
+    control = outcomes["none", "fs-base"]
+    assert [harm.what for harm in control.harms] == ["FS base"], control
+    assert outcomes["mpk-strict", "fs-base"].outcome is Outcome.HARMLESS
+    assert outcomes["mpk-nosud", "arch-prctl-fs"].outcome is Outcome.HARMLESS
 
 
 def test_the_system_does_for_a_domain_what_its_key_forbids(verdicts: list[Verdict]) -> None:
