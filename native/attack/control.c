@@ -234,6 +234,10 @@ static bool start_thread(struct work *work)
     if (stack == NULL) {
         return false;
     }
+    /* The first to write a page of a domain's takes a fault, with which the thread, that is deaf to
+     * signals, would end. */
+    work->began = 0;
+    stack[STACK - 1] = 0;
     uintptr_t top = (uintptr_t)(stack + STACK) & ~(uintptr_t)15;
     long result = SYS_clone;
     register long no_parent __asm__("r10") = 0;
