@@ -17,11 +17,11 @@ enum { CANARY_LENGTH = 64, UNABLE = 77 };
 
 /* What an attack is told of its host: the input. As harness/attacks/host.py packs it. */
 struct attack {
-    uint64_t target;      /* address of the canary, CANARY_LENGTH bytes */
-    uint64_t argument;    /* of the attack's own */
-    int64_t host;         /* the process that called */
-    int64_t descriptor;   /* of the host's, on a file open for writing */
-    int64_t mapped;       /* likewise, on a file that the host has mapped */
+    uint64_t target;    /* address of the canary, CANARY_LENGTH bytes; or what catalogue.py says */
+    uint64_t argument;  /* of the attack's own */
+    int64_t host;       /* the process that called */
+    int64_t descriptor; /* of the host's, on a file open for writing */
+    int64_t mapped;     /* likewise, on a file that the host has mapped */
     uint64_t jump_buffer; /* a jmp_buf of the host's, of a function that waits for this one */
     char folder[256];     /* the host's */
 };

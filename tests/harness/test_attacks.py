@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
@@ -22,6 +23,9 @@ from harness.attacks import catalogue, matrix, model
 from harness.attacks.model import HARM, Harm, Outcome, Verdict
 from harness.cli import main as cli
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 # A host whose wall cannot limit a call is given up after a second.
@@ -30,11 +34,11 @@ pytestmark = pytest.mark.timeout(300)
 WALLS = ("sandcrust-pipe", "sandcrust-fork", "sandcrust-pipe-hardened", "sandcrust-fork-hardened")
 
 
-def attack(*backends: str) -> list[Verdict]:
+def attack(*backends: str, attacks: Sequence[str] = ()) -> list[Verdict]:
     """Attack in a process of its own: hosts are forked, and this one has threads."""
     command = [sys.executable, "-m", "harness.attacks.supervisor", "--machine", "here"]
-    for name in backends:
-        command += ["--backend", name]
+    command += [f"--backend={name}" for name in backends]
+    command += [f"--attack={name}" for name in attacks]
     done = subprocess.run([*command, "--calls", "100"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [msgspec.json.decode(line, type=Verdict) for line in done.stdout.splitlines()]
@@ -103,6 +107,14 @@ def test_without_a_wall_the_host_outlives_and_shows_the_harm(
     if control.outcome is Outcome.UNAVAILABLE:
         pytest.skip(f"this machine refuses it whatever the wall: {control.said}")
     assert [harm.what for harm in control.harms] == [canary], control
+
+
+def test_a_length_is_changed_between_where_it_is_checked_and_used() -> None:
+    # It is the other one half of the time.
+    made = attack("none", attacks=["length-changed-behind-the-check"] * 30)
+    told = [v for v in made if Harm("heap was read", "confidentiality", "read") in v.harms]
+    assert len(made) == 30
+    assert told, said(made)
 
 
 def test_what_needs_protection_keys_is_not_tried_without_them(verdicts: list[Verdict]) -> None:
