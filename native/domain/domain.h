@@ -27,9 +27,10 @@
  * call has to keep away from is a call of the same domain that the signal has interrupted: in the
  * domain or in the gate it gets ISO_BUSY; in the few instructions before the gate and behind it,
  * where arguments are set up and the result is picked up, it cannot be told, and may change the
- * result that the interrupted call delivers. A thread that is inside of a domain cannot be cancelled
- * asynchronously (PTHREAD_CANCEL_ASYNCHRONOUS): glibc's handler for that asks for no signal stack, and
- * its first write, to the domain's stack with the rights of none, ends the process.
+ * result that the interrupted call delivers. A thread that is inside of a domain cannot be
+ * cancelled asynchronously (PTHREAD_CANCEL_ASYNCHRONOUS): glibc's handler for that asks for no
+ * signal stack, and its first write, to the domain's stack with the rights of none, ends the
+ * process.
  *
  * Before Linux 6.12 the kernel writes a signal's frame with the rights of what it interrupts, so
  * that all domains can write all signal stacks. There, calls from handlers get ISO_BUSY, and
