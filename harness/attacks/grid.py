@@ -51,13 +51,13 @@ MEANS: Mapping[Means, str] = {
 WORDS = {
     Outcome.HARMLESS: "harmless: the call returned, and nothing was harmed",
     Outcome.RECOVERED: "recovered: an error to the caller, and the next call was right",
-    Outcome.REFUSED: "not loaded: the wall refuses this code when it is opened",
+    Outcome.REFUSED: "refused: the wall does not load this code",
     Outcome.CONTAINED: "contained: nothing was harmed, but the sandbox had to end",
     Outcome.DISCLOSED: "disclosed: memory outside was read, and nothing changed",
     Outcome.HUNG: "hung: the host did not go on within the time limit",
-    Outcome.HOST_DIED: "died: the host's process ended",
+    Outcome.HOST_DIED: "host died: its process ended",
     Outcome.ESCAPED: "escaped: something outside was changed or done",
-    Outcome.UNAVAILABLE: "cannot be tried there",
+    Outcome.UNAVAILABLE: "unavailable: it cannot be tried there",
 }
 REFUTED_WORDS = "behind a letter: against a claim of the wall, which is refuted"
 MEANS_WORDS = (
