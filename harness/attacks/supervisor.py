@@ -142,7 +142,7 @@ def decide(
         )
     if not report.done:
         return _ended(report, status, left, lost)
-    harms = _harms(report, left)
+    harms = _harms(report, left, by_system=victim.entry.attack.means == "system call")
     # An attack that has worked where there is no wall is able to, and was kept from it.
     unable = report.code == _UNABLE and victim.backend.kind == "baseline"
     return _outcome(report, harms, unable=unable), harms, report.said
@@ -173,7 +173,7 @@ def _ended(
     return Outcome.ESCAPED if len(harms) > 1 else outcome, harms, said
 
 
-def _harms(report: Report, left: int) -> list[Harm]:
+def _harms(report: Report, left: int, *, by_system: bool) -> list[Harm]:
     names = canaries.changed(report.before, report.after)
     harms = [Harm(name, canaries.CLAIMS[name]) for name in names]
     for name in report.told:
@@ -182,6 +182,8 @@ def _harms(report: Report, left: int) -> list[Harm]:
         else:
             claim = "secrets" if name == "secret" else "confidentiality"
             harms.append(Harm(f"{name} was read", claim, "read"))
+            if by_system:
+                harms.append(Harm(f"{name} was read", "syscalls", "read"))
     if left:
         harms.append(Harm(f"processes left behind: {left}", "syscalls"))
     later = (report.next, report.second)

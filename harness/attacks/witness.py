@@ -11,8 +11,8 @@ import os
 
 _CLONE_VM, _CLONE_PARENT = 0x100, 0x8000
 
-#: Seconds after which it ends if nobody has ended it: longer than any host runs.
-_LIFE = 3600
+#: Seconds after which it ends if nobody has ended it: longer than any attack's host runs.
+_LIFE = 600
 
 _STACK = 1 << 16  # bytes
 

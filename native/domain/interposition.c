@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/auxv.h>
 
@@ -20,9 +21,20 @@
 
 typedef void handler(int);
 
+/* A bit a signal: what siginterrupt() has said, which signal() goes by from then on. */
+static _Atomic uint64_t interrupting;
+
+static uint64_t bit_of(int number)
+{
+    return number >= 1 && number <= 64 ? 1ULL << (number - 1) : 0;
+}
+
 static handler *program_signal(int number, handler *wanted_handler)
 {
-    struct sigaction action = {.sa_handler = wanted_handler, .sa_flags = SA_RESTART}, before;
+    bool interrupts = (atomic_load(&interrupting) & bit_of(number)) != 0;
+    struct sigaction action = {.sa_handler = wanted_handler,
+                               .sa_flags = interrupts ? 0 : SA_RESTART},
+                     before;
     sigemptyset(&action.sa_mask);
     sigaddset(&action.sa_mask, number);
     return disposition_set(number, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
@@ -50,6 +62,11 @@ static int program_siginterrupt(int number, int interrupts)
         return -1;
     }
     action.sa_flags = (action.sa_flags & ~SA_RESTART) | (interrupts != 0 ? 0 : SA_RESTART);
+    if (interrupts != 0) {
+        atomic_fetch_or(&interrupting, bit_of(number));
+    } else {
+        atomic_fetch_and(&interrupting, ~bit_of(number));
+    }
     return disposition_set(number, &action, NULL);
 }
 

@@ -115,6 +115,15 @@ def test_all_that_is_told_is_harm() -> None:
     assert made.told(b"h" * 63) == []
 
 
+def test_what_the_system_reads_for_an_attack_is_harm_that_refusing_system_calls_excludes() -> None:
+    by_system = msgspec.structs.replace(ATTACK, means="system call")
+    host = Host(ENTRY._replace(attack=by_system), WALL, {})
+    outcome, harms = decide(report(told=["late"]), host=host)
+    assert outcome is Outcome.DISCLOSED
+    assert [harm.claim for harm in harms] == ["confidentiality", "syscalls"]
+    assert model.refuted(Guarantees(syscalls=True), by_system, harms) == ["syscalls"]
+
+
 def test_a_host_has_no_other_copy_of_its_secret_before_the_attack(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from harness.attacks.canaries import Canaries\n"

@@ -160,6 +160,24 @@ TEST(faults_come_through_what_sigset_blocks)
     check_blocks("block_by_sigset");
 }
 
+TEST(signal_goes_by_what_siginterrupt_has_said)
+{
+    struct box box;
+    open_used(&box);
+    void *library = load();
+    CHECK_WORKS(&box);
+    union {
+        void *object;
+        int (*function)(int, int);
+    } restarts = {.object = symbol(library, "restarts_after_siginterrupt")};
+    CHECK_EQUAL(restarts.function(SIGUSR1, 1), 0);
+    CHECK_EQUAL(restarts.function(SIGUSR2, 0), 1);
+    CHECK_EQUAL(restarts.function(SIGUSR1, 0), 1);
+    CHECK_EQUAL(restarts.function(0, 1), -1);
+    CHECK_EQUAL(dlclose(library), 0);
+    close_box(&box);
+}
+
 static int own_change(int number, const struct sigaction *action, struct sigaction *before)
 {
     return sigaction(number, action, before);

@@ -13,6 +13,7 @@ int block_by_sighold(int number);
 int block_by_sigblock(int number);
 int block_by_sigsetmask(int number);
 int block_by_sigset(int number);
+int restarts_after_siginterrupt(int number, int interrupts);
 handler *asked(int number);
 
 int install_by_sigaction(int number, handler *function)
@@ -49,6 +50,16 @@ int block_by_sigsetmask(int number)
 int block_by_sigset(int number)
 {
     return sigset(number, SIG_HOLD) == SIG_ERR ? -1 : 0;
+}
+
+int restarts_after_siginterrupt(int number, int interrupts)
+{
+    struct sigaction action;
+    if (siginterrupt(number, interrupts) != 0 || signal(number, SIG_IGN) == SIG_ERR ||
+        sigaction(number, 0, &action) != 0) {
+        return -1;
+    }
+    return (action.sa_flags & SA_RESTART) != 0;
 }
 
 handler *asked(int number)
