@@ -45,6 +45,13 @@ class Entry(NamedTuple):
     argument: int = 0
     own_code: bool = False
 
+    @property
+    def races(self) -> bool:
+        """Whether what it does depends on who comes first: one try says little."""
+        return self.symbol in _RACES
+
+
+_RACES = frozenset(("change_length_behind_the_check", "write_to_all_descriptors", "forge_answer"))
 
 _X86 = platform.machine() in ("x86_64", "AMD64")
 

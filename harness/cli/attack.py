@@ -173,6 +173,7 @@ def _plan(
     from harness.attacks import matrix
 
     others: list[Absent] = []
+    named = bool(backends)
     if not backends:
         backends, others = matrix.standard(registry.all_backends())
     obstacle = ""
@@ -182,9 +183,11 @@ def _plan(
     plan.absent.extend(others)
     if obstacle:
         click.echo(f"Nothing is emulated: {obstacle}", err=True)
+    reasons = "; ".join(f"{one.backend}: {one.reason}. {one.remedy}" for one in plan.absent)
     if not plan.parts:
-        reasons = "; ".join(f"{one.backend}: {one.reason}. {one.remedy}" for one in plan.absent)
         bad_input(f"there is nothing to attack here. {reasons}")
+    if named and plan.absent:  # without it the matrix would pass for one of all that was named
+        bad_input(f"not all that --backend names can be attacked here. {reasons}")
     return plan
 
 
@@ -233,7 +236,7 @@ def _cost(given: Path | None, parent: Path, old: Path | None) -> Run | None:
             run = results.load(file.parent)
         except StorageError:
             continue
-        if (run.table["workload"] == "switch").any():
+        if run.finished and (run.table["workload"] == "switch").any():
             return run
     return None
 

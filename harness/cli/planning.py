@@ -186,8 +186,8 @@ def show(plan: Plan, console: Console) -> None:
     """Print what a plan measures and how long that takes."""
     table = Table(title=f"Plan: {plan.preset}", title_justify="left")
     for column in ("workload", "", "content", "sizes (bytes)", "backends"):
-        table.add_column(column)
-    table.add_column("cells", justify="right")
+        table.add_column(column, overflow="fold")
+    table.add_column("cells", justify="right", no_wrap=True)
     groups: dict[tuple[str, str, str], list[Any]] = {}
     for cell in plan.cells:
         groups.setdefault((cell.workload, cell.provenance, cell.content), []).append(cell)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
+    from rich.console import JustifyMethod
+
     from harness.plan import Cell, Plan
     from harness.results import Run
 
@@ -177,10 +179,13 @@ def _summarise(run: Run, console: Console) -> None:
     summary = Table(title="An empty call", title_justify="left")
     columns = [cells.columns[0], "provenance", "mean", "95 % low", "95 % high", cells.columns[-3]]
     for column in columns:
-        summary.add_column(column, justify="left" if column in columns[:2] else "right")
+        justify: JustifyMethod = "left" if column in columns[:2] else "right"
+        summary.add_column(column, justify=justify, overflow="fold")
     for row in cells[columns].itertuples(index=False):
         summary.add_row(*map(str, row))
     console.print(summary)
+    for line in tables.noise(run, run.table):
+        console.print(line, style="yellow", markup=False, highlight=False)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

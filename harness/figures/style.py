@@ -23,6 +23,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Bbox
 
 from harness import comparison
+from harness.storage import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -402,6 +403,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     with styled():
         for suffix, metadata in _METADATA.items():
             path = folder / f"{name}.{suffix}"
-            figure.savefig(path, dpi=300, metadata=dict(metadata))
+            with replacing(path) as temporary:
+                figure.savefig(temporary, dpi=300, metadata=dict(metadata))
             paths.append(path)
     return paths

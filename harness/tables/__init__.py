@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.storage import replacing
 from harness.tables.against_size import (
     FIGURE_3,
     figure3_rows,
@@ -19,7 +20,7 @@ from harness.tables.against_size import (
 )
 from harness.tables.figure2 import FIGURE_2, figure2_rows, figure2_table
 from harness.tables.findings import findings_table
-from harness.tables.notes import common_sizes_note, notes
+from harness.tables.notes import common_sizes_note, noise, notes
 from harness.tables.render import csv, latex, markdown
 from harness.tables.rewind import REWIND, rewind_table
 from harness.tables.section5a import SECTION_5A, section5a_table
@@ -53,6 +54,7 @@ __all__ = [
     "findings_table",
     "latex",
     "markdown",
+    "noise",
     "notes",
     "rewind_table",
     "section5a_table",
@@ -93,6 +95,7 @@ def write_all(run: Run, folder: Path) -> list[Path]:
     for table in all_tables(run):
         for suffix, render in ((".md", markdown), (".tex", latex), (".csv", csv)):
             path = folder / f"{table.name}{suffix}"
-            path.write_text(render(table), encoding="utf-8")
+            with replacing(path) as temporary:
+                temporary.write_text(render(table), encoding="utf-8")
             paths.append(path)
     return paths

@@ -13,6 +13,7 @@ from harness.attacks import claims as claiming
 from harness.attacks import cost as costing
 from harness.attacks import grid as laying
 from harness.attacks.model import Outcome
+from harness.storage import replacing
 from harness.tables import render, table
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def write_all(matrix: Matrix, costs: Costs | None, folder: Path) -> list[Path]:
     for made in attack_tables(matrix, costs):
         for suffix, form in _FORMS:
             path = folder / f"{made.name}{suffix}"
-            path.write_text(form(made), encoding="utf-8")
+            with replacing(path) as temporary:
+                temporary.write_text(form(made), encoding="utf-8")
             paths.append(path)
     return paths
 

@@ -55,6 +55,12 @@ def notes(
         lines.append("Python level: timed from Python, the binding's cost included.")
     lines += _missing(run, rows, workloads, expected)
     lines += _failed(run, workloads)
+    return lines + noise(run, rows)
+
+
+def noise(run: Run, rows: pd.DataFrame) -> list[str]:
+    """Say how many of the rows are noisy, and what warned of it."""
+    lines = []
     noisy = rows[rows["std"] > _NOISY * rows["mean"]]
     if len(noisy):
         lines.append(

@@ -409,3 +409,22 @@ def test_what_an_attack_that_returned_has_corrupted_may_show_later(
     left = iter(ends)
     assert later_calls(lambda: next(left), returned=returned) == seen
     assert next(left, None) is None
+
+
+def test_of_a_race_the_worst_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = [Outcome.RECOVERED, Outcome.ESCAPED, Outcome.HARMLESS]
+    made = iter(ends)
+
+    def once(host: Host, machine: str, _: object) -> model.Verdict:
+        name = host.entry.attack.name
+        return model.Verdict(machine, "sandcrust-pipe", name, next(made), [], [], "", 0.1)
+
+    monkeypatch.setattr(supervisor, "_attack", once)
+    limits = supervisor.Limits()
+    race = Host(catalogue.find("forge-answers"), WALL, {})
+    assert supervisor.attack(race, "here", limits).outcome is Outcome.ESCAPED
+    assert next(made, None) is None
+    made = iter([Outcome.RECOVERED])
+    assert supervisor.attack(Host(ENTRY, WALL, {}), "here", limits).outcome is Outcome.RECOVERED
+    made = iter([Outcome.UNAVAILABLE, Outcome.HARMLESS, Outcome.UNAVAILABLE])
+    assert supervisor.attack(race, "here", limits).outcome is Outcome.HARMLESS

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from made_up_matrices import make_matrix
 
 from backends import registry
+from backends.contract import Availability
 from harness import storage
 from harness.attacks import catalogue, matrix, model
 from harness.attacks.model import HARM, Harm, Outcome, Verdict
@@ -248,6 +249,17 @@ def test_bad_input_is_told(arguments: list[str], hint: str) -> None:
     done = CliRunner().invoke(cli, ["attack", *arguments])
     assert done.exit_code == 2
     assert hint in " ".join(done.output.split())
+
+
+def test_a_wall_that_is_named_and_not_there_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = Availability(available=False, reason="it was sold", remedy="Buy another")
+    for name in ("mpk", "sandcrust-pipe"):
+        monkeypatch.setattr(type(registry.find(name)), "availability", lambda _: absent)
+    arguments = ["--no-emulate", "--backend", "none", "--attack", "write-heap"]
+    for name in ("mpk", "sandcrust-pipe"):
+        done = CliRunner().invoke(cli, ["attack", *arguments, "--backend", name])
+        assert done.exit_code == 2
+        assert f"{name}: it was sold. Buy another" in " ".join(done.output.split())
 
 
 def test_a_matrix_is_stored_and_shown_again(tmp_path: Path) -> None:
