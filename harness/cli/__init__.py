@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,11 +45,19 @@ class _Commands(click.Group):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for; Ctrl-C ends it quietly."""
+        """Run the command that was asked for; Ctrl-C ends it quietly, and so does a full disk."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             ctx.exit(130)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is left of the output
+            click.echo(f"cannot write the output: {error.strerror}", err=True)
+            ctx.exit(2)
+        return result
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that was asked for; say which was meant if there is none."""

@@ -143,6 +143,21 @@ def test_measuring_loads_neither_pandas_nor_matplotlib() -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["plan"], ["doctor"], ["attack", "--list"], ["gadgets", "libc.so.6"]]
+)
+def test_output_that_finds_no_room_is_one_message_and_exit_code_2(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "cannot write the output: No space left on device\n"
+
+
 def test_list_names_every_backend_with_its_availability() -> None:
     done = isobench("list", "--json")
     backends = {entry["name"]: entry for entry in json.loads(done.stdout)}
