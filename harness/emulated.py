@@ -57,6 +57,10 @@ class EmulationError(Exception):
     """The emulated machine cannot run here: why, and what would make it."""
 
 
+class _NotBootedError(EmulationError):
+    """The machine ended before its command began."""
+
+
 class TimeLimitError(Exception):
     """The command did not end within its time limit."""
 
@@ -249,17 +253,37 @@ def run(  # noqa: PLR0913 - what a command runs with
         EmulationError: The machine did not start.
         TimeLimitError: The command did not end in time.
     """
+    deadline = time.monotonic() + timeout
+    folders = [folder.resolve() for folder in writable]
+
+    def once() -> int:
+        return _boot_and_run(command, kernel, folders, (stdout, stderr), deadline, icount=icount)
+
+    try:
+        return once()
+    except _NotBootedError:  # seen once in dozens of boots, on a busy host; nothing was run
+        return once()
+
+
+def _boot_and_run(  # noqa: PLR0913 - what a machine is started with
+    command: Sequence[str],
+    kernel: Kernel,
+    folders: Sequence[Path],
+    outputs: tuple[IO[bytes] | None, IO[bytes] | None],
+    deadline: float,
+    *,
+    icount: bool,
+) -> int:
     with tempfile.TemporaryDirectory(prefix="isobench-emulated-") as name:
         exchange = Path(name).resolve()
-        folders = [folder.resolve() for folder in writable]
         _write_script(exchange, command, folders)
         machine = _start(exchange, kernel, icount=icount, writable=folders)
         try:
             streams = {
-                exchange / "stdout": stdout or sys.stdout.buffer,
-                exchange / "stderr": stderr or sys.stderr.buffer,
+                exchange / "stdout": outputs[0] or sys.stdout.buffer,
+                exchange / "stderr": outputs[1] or sys.stderr.buffer,
             }
-            return _follow(machine, exchange, streams, time.monotonic() + timeout)
+            return _follow(machine, exchange, streams, deadline)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(machine.pid, signal.SIGKILL)
@@ -371,7 +395,8 @@ def _follow(
                 raise EmulationError(f"the machine did not boot. {_last_words(exchange)}")
             time.sleep(_POLL)
     if not status.exists():
-        raise EmulationError(f"the machine ended before the command did. {_last_words(exchange)}")
+        error = EmulationError if (exchange / "started").exists() else _NotBootedError
+        raise error(f"the machine ended before the command did. {_last_words(exchange)}")
     return int(status.read_text())
 
 

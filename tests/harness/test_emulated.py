@@ -98,6 +98,35 @@ def test_a_time_limit_ends_the_machine(tmp_path: Path, monkeypatch: pytest.Monke
     assert machines == []
 
 
+RUNS = "touch started; echo 7 > status"
+BREAKS_OFF = "touch started"
+
+
+@pytest.mark.parametrize(
+    ("machines", "status"), [(["", ""], None), (["", RUNS], 7), ([BREAKS_OFF], None)]
+)
+def test_a_machine_that_ends_while_it_boots_is_started_once_more(
+    machines: list[str], status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def start(exchange: Path, *_: object, **__: object) -> subprocess.Popen[bytes]:
+        begun.append(exchange)
+        (exchange / "console").write_text("a panic")
+        script = machines[len(begun) - 1]
+        return subprocess.Popen(["/bin/sh", "-c", script], cwd=exchange, start_new_session=True)
+
+    monkeypatch.setattr(emulated, "_start", start)
+    kernel = emulated.Kernel("6.12", "6.12", Path("/nowhere"))
+    if status is None:
+        with pytest.raises(emulated.EmulationError, match="a panic"):
+            emulated.run(["true"], kernel=kernel)
+    else:
+        assert emulated.run(["true"], kernel=kernel) == status
+    assert len(begun) == len(machines)
+    assert not any(folder.exists() for folder in begun)
+
+
 def test_a_host_that_cannot_emulate_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert "x86-64 host, and this is aarch64" in emulated.obstacle()
