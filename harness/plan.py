@@ -102,7 +102,7 @@ def _options(processes: int, values: int, min_time: float) -> tuple[str, ...]:
 
 PRESETS = {
     "smoke": Preset(
-        summary="Does it work? About a minute; its numbers are rough.",
+        summary="Does it work? About two minutes; its numbers are rough.",
         contents=("random", "palette-256x256", "pairs", "fault", "return"),
         sizes=(1 << 16,),
         pyperf=_options(2, 2, 0.005),
@@ -418,7 +418,7 @@ def _would_die(workload: workloads.Workload, backend: Backend) -> Unavailable:
     return Unavailable(
         backend.name,
         "a violation may end the process that measures: it claims no recovery",
-        "compare the backends that do",
+        "Compare the backends that do",
         workload.name,
     )
 
