@@ -13,10 +13,15 @@
  * (posix_spawn() and vfork() know no such handlers; what they start loses the pipes at its
  * execve().)
  *
- * Who holds the lock takes no other and calls no fork(). So the locks that fork handlers take, this
- * one and those of others, are taken in the handlers' order alone, whoever forks. (glibc
- * before 2.36 has one of its own, which it holds meanwhile.) Signals are blocked while this one is
- * held: a handler may fork, too.
+ * Who holds the lock takes no other and calls no fork(). But who holds another lock may take this
+ * one, in any call; and if a fork handler takes that lock, it must do so before ours takes this.
+ * Handlers of before fork() run in the reverse of the order in which they were registered, so ours
+ * are registered when this library is loaded. That is too late where it is loaded late, by dlopen()
+ * or as part of a Python extension: a lock that an earlier handler takes must not be held in a call
+ * there while another thread forks, or the two may wait for each other without end. (glibc before
+ * 2.36 has a lock of its own, which it holds meanwhile.)
+ *
+ * Signals are blocked while this lock is held: a handler may fork, too.
  */
 void lock_children(void);
 void unlock_children(void);
@@ -25,7 +30,8 @@ void unlock_children(void);
 sigset_t hold_signals(void);
 void release_signals(const sigset_t *before);
 
-/* Registers what runs at every fork(), once in a process. Returns an errno. */
+/* Registers what runs at every fork(), once in a process; it is done already, unless there was no
+ * memory when the library was loaded. Returns an errno. */
 int register_fork_handlers(void);
 
 /* fork(), with signals held and *child in the list: the one that the new process is. */

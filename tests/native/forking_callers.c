@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -354,4 +355,69 @@ TEST(a_handler_that_interrupts_a_fork_in_the_original_may_fork_and_open)
 TEST(a_handler_that_interrupts_a_fork_in_the_copy_may_fork_and_open)
 {
     check_a_handler_within(NULL, NULL, interrupt_fork);
+}
+
+/* ---- a lock of the program's, which its own fork handlers take ---- */
+
+static pthread_mutex_t programs_lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool shows; /* that it is about to take it */
+static atomic_bool in_prepare;
+
+static void take_programs_lock(void)
+{
+    if (atomic_load(&shows)) {
+        atomic_store(&in_prepare, true);
+        pthread_mutex_lock(&programs_lock);
+    }
+}
+
+static void leave_programs_lock(void)
+{
+    if (atomic_load(&shows)) {
+        pthread_mutex_unlock(&programs_lock);
+    }
+}
+
+static void *fork_once(void *unused)
+{
+    (void)unused;
+    pid_t copy = fork();
+    if (copy == 0) {
+        _exit(0);
+    }
+    CHECK_EQUAL(exit_status_of(copy), 0);
+    return NULL;
+}
+
+_Noreturn static void call_under_programs_lock(void)
+{
+    CHECK(pthread_atfork(take_programs_lock, leave_programs_lock, leave_programs_lock) == 0);
+    struct box box = {.mechanism = &iso_pipe};
+    open_box(&box);
+    pthread_mutex_lock(&programs_lock);
+    atomic_store(&shows, true);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, fork_once, NULL) == 0);
+    while (!atomic_load(&in_prepare)) {
+        sleep_ms(1);
+    }
+    CHECK_SIGNAL(call(&box, hostile_abort, NULL, 0), SIGABRT);
+    pthread_mutex_unlock(&programs_lock);
+    pthread_join(thread, NULL);
+    atomic_store(&shows, false);
+    CHECK_WORKS(&box);
+    close_box(&box);
+    end_copy();
+}
+
+TEST(a_call_may_end_its_child_under_a_lock_that_the_programs_fork_handlers_take)
+{
+    pid_t copy;
+    if (in_copy(&copy)) {
+        call_under_programs_lock();
+    }
+    if (!ends_soon(copy)) {
+        kill(copy, SIGKILL); /* with all other signals blocked */
+    }
+    CHECK_EQUAL(exit_status_of(copy), 0);
 }

@@ -145,7 +145,13 @@ int __real_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*ch
 int __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 int __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
-    return fails("pthread_atfork") ? errno : __real_pthread_atfork(prepare, parent, child);
+    /* The walls' first attempt is when they are loaded, before any test. */
+    static bool loaded;
+    bool early = !loaded;
+    loaded = true;
+    return early ? ENOMEM
+           : fails("pthread_atfork") ? errno
+                                     : __real_pthread_atfork(prepare, parent, child);
 }
 
 int __real_ppoll(struct pollfd *waits, nfds_t count, const struct timespec *limit,
