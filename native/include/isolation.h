@@ -85,8 +85,9 @@ struct iso_request {
     const uint8_t *input;
     size_t input_length;
     /* Wall-clock limit of the call; 0: none. Without one the caller waits as long as the function
-     * runs, or as long as a process that it left behind keeps the sandbox's pipe open. A process
-     * that the system is slow to end is waited for 200 ms more. */
+     * runs, or as long as a process that it left behind keeps the sandbox's pipe open. Processes
+     * that the system is slow to end, or that are kept by a tracer, are waited for 200 ms more,
+     * all together. */
     uint64_t timeout_ns;
 };
 

@@ -154,8 +154,8 @@ int register_fork_handlers(void)
     return 0;
 }
 
-/* Before those of a program that has this library from its start: children.h says what for. If there
- * is no memory, the first sandbox asks again. */
+/* Before those of a program that has this library from its start: children.h says what for. If
+ * there is no memory, the first sandbox asks again. */
 __attribute__((constructor)) static void register_fork_handlers_early(void)
 {
     (void)register_fork_handlers();

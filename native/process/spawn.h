@@ -43,9 +43,10 @@ enum iso_status spawn_child(struct child *child, const struct child_life *life,
 
 /*
  * Ends *child with its process group (all that it forked, unless that has left the group), and
- * collects it and those of the group that are children of this process. One that is not dead 200 ms
- * after it was killed, or whose tracer keeps it from being collected, is collected when a later
- * child is started or ended; but no more than 16 such, and of more the last.
+ * collects it and those of the group that are children of this process, within 200 ms in all. What
+ * is not dead by then, or is kept by a tracer from being collected, is collected when a later child
+ * is started or ended; but of no more than 16 groups, and of more the last. If the user's program
+ * has collected the child itself, its group is killed from Linux 6.9 on, and left alone before.
  */
 void end_child(struct child *child);
 
@@ -54,8 +55,9 @@ void end_child_for_good(struct child *child);
 
 /*
  * The child's answer broke off, or was a death note: finds out why and ends the child as above. The
- * exit status is there only a moment later, so this waits up to 200 ms for it, whatever the call's
- * time limit; a child that lives on has closed its own end or lied, which violates the protocol.
+ * exit status is there only a moment later, so this waits up to 150 ms for it, whatever the call's
+ * time limit, and for all of the ending up to 200 ms; a child that lives on has closed its own end
+ * or lied, which violates the protocol.
  */
 void bury_child(struct child *child, struct iso_fault *fault);
 

@@ -96,6 +96,7 @@ enum failure {
     X(landlock_create_ruleset, MINUS_ONE, ENOSYS, EMFILE)                                          \
     X(landlock_restrict_self, MINUS_ONE, EPERM, ENOMEM)                                            \
     X(pidfd_open, MINUS_ONE, EMFILE, ENOSYS)                                                       \
+    X(pidfd_send_signal, MINUS_ONE, EINVAL, EPERM)                                                 \
     X(pkey_alloc, MINUS_ONE, ENOSPC, EPERM)                                                        \
     X(pkey_free, MINUS_ONE, EPERM)                                                                 \
     X(pkey_mprotect, MINUS_ONE, ENOMEM, EPERM)                                                     \

@@ -22,6 +22,7 @@ enum {
 static struct {
     atomic_int pid;    /* of the process that is left behind */
     atomic_int traces; /* its ptrace() has succeeded: 1; has not: 2 */
+    _Atomic uint64_t since_ms;
 } *left;
 
 /* ---- a child that is traced is not collected until its tracer is gone ---- */
@@ -237,4 +238,132 @@ TEST(a_child_of_the_callers_program_is_left_to_it)
         close_box(&box);
     }
     CHECK_EQUAL(exit_status_of(own), 7);
+}
+
+/* ---- both at once ---- */
+
+/* A child of the caller's, made in the sandbox's group, which is stopped at its end by a tracer
+ * that has left that group. The input: 'l' loops; 'c' closes all that it has, and lives on. */
+static int make_a_traced_sibling(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    CHECK_EQUAL(length, 1);
+    prctl(PR_SET_DUMPABLE, 1);
+    atomic_int *ready = shared_memory(sizeof(*ready));
+    long sibling = syscall(SYS_clone, (long)(CLONE_PARENT | SIGCHLD), NULL, NULL, NULL, NULL);
+    if (sibling == 0) {
+        syscall(SYS_prctl, PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+        syscall(SYS_close_range, 3, ~0U, 0);
+        atomic_store(ready, 1);
+        for (;;) {
+            syscall(SYS_sched_yield);
+        }
+    }
+    CHECK(sibling > 0);
+    while (atomic_load(ready) == 0) {
+        sleep_ms(1);
+    }
+    if (fork() == 0) {
+        alarm(30); /* where the test fails, nobody else ends it */
+        setsid();
+        syscall(SYS_close_range, 3, ~0U, 0);
+        bool traces =
+            ptrace(PTRACE_SEIZE, (pid_t)sibling, NULL, (void *)(long)PTRACE_O_TRACEEXIT) == 0;
+        atomic_store(&left->pid, getpid());
+        atomic_store(&left->traces, traces ? 1 : 2);
+        for (;;) {
+            pause();
+        }
+    }
+    while (atomic_load(&left->traces) == 0) {
+        sleep_ms(1);
+    }
+    atomic_store(&left->since_ms, now_ms());
+    if (*input == 'c') {
+        syscall(SYS_close_range, 3, ~0U, 0);
+    }
+    return foreign(hostile_loop)(NULL, 0, output);
+}
+
+static void check_traced_sibling(const char *how)
+{
+    left = shared_memory(sizeof(*left));
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = make_a_traced_sibling};
+        open_box(&box);
+        atomic_store(&left->traces, 0);
+        struct answer answer = call_within(&box, 1000 * MS, own_function, how, 1);
+        uint64_t took = now_ms() - atomic_load(&left->since_ms);
+        if (atomic_load(&left->traces) == 2) {
+            kill(atomic_load(&left->pid), SIGKILL);
+            close_box(&box);
+            skip("this machine does not let a process trace its parent's child");
+        }
+        if (*how == 'c') {
+            CHECK_PROTOCOL(answer, "lived on");
+        } else {
+            CHECK_TIMEOUT(answer);
+        }
+        uint64_t limit = (*how == 'c' ? 0 : 1000) + 200;
+        if (took >= limit + 180) { /* each 200 ms are waited once, on a busy machine as well */
+            check_failed(__FILE__, __LINE__, "it took %llu ms", (unsigned long long)took);
+        }
+        end_tracer(atomic_load(&left->pid));
+        CHECK_WORKS(&box);
+        close_box(&box);
+        CHECK(has_no_children()); /* what could not be collected then is now */
+    }
+}
+
+TEST(all_that_does_not_end_after_a_call_is_waited_for_together_and_collected_later)
+{
+    check_traced_sibling("c");
+}
+
+TEST(a_group_that_a_tracer_keeps_after_a_time_limit_is_collected_later)
+{
+    check_traced_sibling("l");
+}
+
+/* ---- a child that the caller's program has collected ---- */
+
+static int leave_one_and_crash(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        syscall(SYS_close_range, 3, ~0U, 0);
+        alarm(30); /* where the test fails, nobody else ends it */
+        for (;;) {
+            pause();
+        }
+    }
+    atomic_store(&left->pid, pid);
+    return foreign(hostile_abort)(input, length, output);
+}
+
+TEST(what_a_child_left_behind_ends_though_the_program_ignores_sigchld)
+{
+    enum { TO_GROUP = 4 }; /* PIDFD_SIGNAL_PROCESS_GROUP */
+    int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    CHECK(self >= 0);
+    long known = syscall(SYS_pidfd_send_signal, self, 0, NULL, TO_GROUP);
+    int error = errno;
+    close(self);
+    if (known != 0 && error == EINVAL) {
+        skip("this kernel, older than Linux 6.9, signals no group by a descriptor");
+    }
+    left = shared_memory(sizeof(*left));
+    signal(SIGCHLD, SIG_IGN);
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = leave_one_and_crash};
+        open_box(&box);
+        for (int i = 0; i < 10; i++) {
+            struct answer answer = call(&box, own_function, NULL, 0);
+            CHECK_EQUAL(answer.status, ISO_VIOLATION); /* how it died may be known, or not */
+            CHECK(ends_soon(atomic_load(&left->pid)));
+        }
+        close_box(&box);
+    }
 }

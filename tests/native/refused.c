@@ -79,9 +79,9 @@ static bool named_call_fails(long number)
     }
 }
 
-long __real_syscall(long number, long first, long second, long third);
-long __wrap_syscall(long number, long first, long second, long third);
-long __wrap_syscall(long number, long first, long second, long third)
+long __real_syscall(long number, long first, long second, long third, long fourth);
+long __wrap_syscall(long number, long first, long second, long third, long fourth);
+long __wrap_syscall(long number, long first, long second, long third, long fourth)
 {
     if (number == SYS_pidfd_open && fault.late_hold) {
         sleep_ms(30);
@@ -89,7 +89,7 @@ long __wrap_syscall(long number, long first, long second, long third)
     if (number == SYS_seccomp && fault.no_filter) {
         return 0;
     }
-    return named_call_fails(number) ? -1 : __real_syscall(number, first, second, third);
+    return named_call_fails(number) ? -1 : __real_syscall(number, first, second, third, fourth);
 }
 
 int __real_setrlimit(__rlimit_resource_t resource, const struct rlimit *limit);
@@ -149,7 +149,7 @@ int __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*ch
     static bool loaded;
     bool early = !loaded;
     loaded = true;
-    return early ? ENOMEM
+    return early                     ? ENOMEM
            : fails("pthread_atfork") ? errno
                                      : __real_pthread_atfork(prepare, parent, child);
 }
