@@ -115,7 +115,9 @@ static void reset_signals(void)
     }
 
     stack_t stack = {.ss_sp = note_stack, .ss_size = sizeof(note_stack)};
-    require(sigaltstack(&stack, NULL) == 0);
+    /* EPERM: the caller is in a handler on an alternate stack of its own, so this child runs on a
+     * copy of that, and notes are left from there. */
+    require(sigaltstack(&stack, NULL) == 0 || errno == EPERM);
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT};
     action = (struct sigaction){
         .sa_sigaction = leave_note,
@@ -143,6 +145,13 @@ static void exit_at_once(int status, void *unused)
     _exit(status);
 }
 
+/* glibc gives the status to these, too, in the second argument (stdlib/exit.c). */
+static void quick_exit_at_once(void *unused, int status)
+{
+    (void)unused;
+    _exit(status);
+}
+
 static void give_up(int signal)
 {
     (void)signal;
@@ -150,8 +159,8 @@ static void give_up(int signal)
 }
 
 /*
- * A library that calls exit() would run the exit handlers of the parent's program, which delete
- * files and write out buffers that are the parent's. The last to register runs first.
+ * A library that calls exit() or quick_exit() would run the exit handlers of the parent's program,
+ * which delete files and write out buffers that are the parent's. The last to register runs first.
  *
  * Another thread may have been registering one at the fork (a library's destructors, in dlopen());
  * then the lock of the list is held for ever in this copy of the process, which glibc does not
@@ -163,6 +172,7 @@ static void replace_exit_handlers(void)
     require(sigaction(SIGALRM, &action, NULL) == 0);
     alarm(REGISTRATION_SECONDS);
     require(on_exit(exit_at_once, NULL) == 0);
+    require(at_quick_exit((void (*)(void))quick_exit_at_once) == 0);
     alarm(0);
     action.sa_handler = SIG_DFL;
     require(sigaction(SIGALRM, &action, NULL) == 0);

@@ -29,6 +29,10 @@ enum {
  * signal, mask or exit handler of the parent's, its own process group, no core dump, no privileges
  * to gain, and a death note to write. Exits with CHILD_EXIT_SETUP when the system refuses any of
  * it.
+ *
+ * What is left of the thread that forked, and is the parent's: exit() still runs its destructors of
+ * thread_local objects, which come before all exit handlers, and pthread_exit() those and the
+ * destructors of its thread-specific data.
  */
 void child_prepare(const struct child_context *context);
 

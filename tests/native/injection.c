@@ -32,6 +32,7 @@ enum failure {
  * system calls (seccomp) may refuse them.
  */
 #define FUNCTIONS(X)                                                                               \
+    X(__cxa_at_quick_exit, AN_ERRNO, ENOMEM)                                                       \
     X(__cxa_atexit, AN_ERRNO, ENOMEM)                                                              \
     X(__register_atfork, AN_ERRNO, ENOMEM)                                                         \
     X(calloc, NOTHING, ENOMEM)                                                                     \

@@ -261,3 +261,38 @@ TEST(violations_between_interruptions_are_told_right)
         close_box(&box);
     }
 }
+
+/* ---- a handler on a stack of its own ---- */
+
+static struct box *handlers_box;
+static struct answer handlers_answers[3];
+
+static void call_in_a_handler(int signal)
+{
+    (void)signal;
+    handlers_answers[0] = call(handlers_box, benign_reverse, "abc", 3);
+    handlers_answers[1] = call(handlers_box, hostile_abort, NULL, 0);
+    handlers_answers[2] = call(handlers_box, benign_reverse, "abc", 3);
+}
+
+TEST(a_handler_on_an_alternate_stack_may_call_whatever_that_forks)
+{
+    static uint8_t memory[1 << 17];
+    stack_t stack = {.ss_sp = memory, .ss_size = sizeof(memory)}, before;
+    CHECK(sigaltstack(&stack, &before) == 0);
+    struct sigaction action = {.sa_handler = call_in_a_handler, .sa_flags = SA_ONSTACK};
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall};
+        open_box(&box);
+        handlers_box = &box;
+        CHECK(raise(SIGUSR1) == 0);
+        CHECK_OUTPUT(&box, handlers_answers[0], "cba", 3);
+        CHECK_SIGNAL(handlers_answers[1], SIGABRT);
+        CHECK(handlers_answers[1].reply.fault.instruction != 0);
+        CHECK_OUTPUT(&box, handlers_answers[2], "cba", 3);
+        close_box(&box);
+    }
+    CHECK(sigaltstack(&before, NULL) == 0);
+}

@@ -235,6 +235,29 @@ static int call_exit(const uint8_t *input, size_t length, struct iso_bytes *outp
     exit(7);
 }
 
+static int call_quick_exit(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    (void)input;
+    (void)length;
+    (void)output;
+    quick_exit(7);
+}
+
+TEST(quick_exit_in_a_foreign_function_runs_no_handler_of_the_callers_program)
+{
+    handlers_ran = shared_memory(sizeof(*handlers_ran));
+    CHECK(at_quick_exit(handler_of_the_callers_program) == 0);
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .own = call_quick_exit};
+        open_box(&box);
+        CHECK_EXIT(call(&box, own_function, NULL, 0), 7);
+        CHECK(!*handlers_ran);
+        check_fresh(&box);
+        close_box(&box);
+    }
+}
+
 TEST(exit_in_a_foreign_function_runs_no_exit_handler_of_the_callers_program)
 {
     handlers_ran = shared_memory(sizeof(*handlers_ran));
