@@ -39,6 +39,7 @@ static enum iso_status start(struct iso_sandbox *sandbox, const struct iso_reque
         .request = request,
         .call = sandbox->exchange.call,
         .hardening = sandbox->hardening,
+        .deadline_ns = sandbox->exchange.deadline_ns, /* of an opening, 0 */
     };
     return spawn_child(&sandbox->child, &life, fault);
 }
@@ -155,6 +156,7 @@ static enum iso_status process_call(struct iso_sandbox *sandbox, const struct is
     if (__builtin_expect(sandbox->child.pid == 0, 0)) {
         enum iso_status status = start(sandbox, sandbox->one_shot ? request : NULL, &reply->fault);
         if (status != ISO_OK) {
+            sandbox->dead = status == ISO_VIOLATION && !sandbox->respawn;
             exchange_drop(&sandbox->exchange);
             return status;
         }

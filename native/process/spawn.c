@@ -4,11 +4,16 @@
 #include "hardening.h"
 #include "wire.h"
 
+#include "../measure/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define SETUP_NS UINT64_C(2000000000)
 
 static enum iso_status refused(struct iso_fault *fault, const char *what, int error)
 {
@@ -139,24 +144,69 @@ static const char *take_hold(struct child *child, pid_t pid, int cpu)
     return NULL;
 }
 
-/* Waits for a child to have hardened itself, which takes no longer than to fork it. */
-static enum iso_status await_setup(struct child *child, struct iso_fault *fault)
+/*
+ * Waits for a child to have hardened itself, which takes no longer than to fork it. But a fork
+ * handler of some library's may wait in the child for a lock that another thread held at the fork,
+ * and which nobody there gives back. Returns what was read, or -1; ETIMEDOUT: it was too late.
+ */
+static ssize_t read_setup(const struct child *child, uint64_t deadline_ns, struct wire_setup *setup,
+                          const char **what)
 {
-    struct wire_setup setup;
+    /* Death comes first, as in a call: who sees it sees what was sent before. */
+    struct pollfd waits[2] = {
+        {.fd = child->pidfd, .events = POLLIN},
+        {.fd = child->reply_read, .events = POLLIN},
+    };
+    int count;
+    *what = "ppoll";
+    do {
+        uint64_t now = iso_now_ns();
+        uint64_t left = now < deadline_ns ? deadline_ns - now : 0;
+        struct timespec moment = {.tv_sec = (time_t)(left / 1000000000u),
+                                  .tv_nsec = (long)(left % 1000000000u)};
+        count = ppoll(waits, 2, &moment, NULL);
+    } while (count < 0 && errno == EINTR);
+    if (count <= 0) {
+        if (count == 0) {
+            *what = "the child, which was late in setting itself up";
+            errno = ETIMEDOUT;
+        }
+        return -1;
+    }
+    if (waits[1].revents == 0) {
+        return 0; /* dead, and a descendant keeps the pipe open */
+    }
+    *what = "read";
     ssize_t got;
     do {
-        got = read(child->reply_read, &setup, sizeof(setup));
+        got = read(child->reply_read, setup, sizeof(*setup));
     } while (got < 0 && errno == EINTR);
-    int error = got < 0 ? errno : ECHILD;
-    const char *what = got < 0 ? "read" : "the child, which died while setting itself up";
+    return got;
+}
+
+static enum iso_status await_setup(struct child *child, uint64_t deadline_ns,
+                                   struct iso_fault *fault)
+{
+    struct wire_setup setup;
+    const char *what;
+    uint64_t latest_ns = deadline_ns != 0 ? deadline_ns : iso_now_ns() + SETUP_NS;
+    ssize_t got = read_setup(child, latest_ns, &setup, &what);
+    int error = errno;
     if (got == (ssize_t)sizeof(setup)) {
         if (setup.step == HARDEN_DONE) {
             return ISO_OK;
         }
         error = setup.error;
         what = harden_step_name(setup.step);
+    } else if (got >= 0) {
+        error = ECHILD;
+        what = "the child, which died while setting itself up";
     }
     end_child(child);
+    if (got < 0 && error == ETIMEDOUT && deadline_ns != 0) {
+        *fault = (struct iso_fault){.violation = ISO_VIOLATION_TIMEOUT, .exit_code = -1};
+        return ISO_VIOLATION;
+    }
     return refused(fault, what, error);
 }
 
@@ -197,7 +247,7 @@ enum iso_status spawn_child(struct child *child, const struct child_life *life,
 
     if (what == NULL) {
         bool reports = life->hardening != NULL && life->request == NULL;
-        return reports ? await_setup(child, fault) : ISO_OK;
+        return reports ? await_setup(child, life->deadline_ns, fault) : ISO_OK;
     }
     if (held) {
         end_child(child);

@@ -31,12 +31,14 @@ struct child_life {
     uint32_t call;                     /* number of that one call */
     bool echo;                         /* serve no functions, send back what comes */
     struct hardening *hardening;       /* NULL: it keeps what it inherits */
+    uint64_t deadline_ns;              /* CLOCK_MONOTONIC: of the call that waits; 0: none */
 };
 
 /*
  * Starts *child (whose pid must be 0). On failure nothing is left behind and *fault says why. If it
- * serves requests and is hardened, it has done that on return; one that runs a single call exits
- * with CHILD_EXIT_SETUP where it cannot.
+ * serves requests and is hardened, it has done that on return, by the deadline (or that is the
+ * violation of a time limit), and without one in 2 s; one that runs a single call exits with
+ * CHILD_EXIT_SETUP where it cannot.
  */
 enum iso_status spawn_child(struct child *child, const struct child_life *life,
                             struct iso_fault *fault);

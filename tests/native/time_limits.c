@@ -3,6 +3,7 @@
 
 #include "../../native/process/wire.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -177,4 +178,66 @@ TEST(without_respawn_a_time_out_ends_the_sandbox_for_good)
         CHECK_EQUAL(call(&box, benign_echo, "abc", 3).status, ISO_DEAD);
         close_box(&box);
     }
+}
+
+/* ---- a child that does not come to set itself up ---- */
+
+static bool delays; /* the children that are forked from now on */
+
+static void wait_in_the_child(void)
+{
+    if (delays) {
+        sleep_ms(6000); /* as for a lock that nobody gives back */
+    }
+}
+
+TEST(a_hardened_child_that_is_late_in_setting_itself_up_is_not_waited_for)
+{
+    require_hardening();
+    CHECK(pthread_atfork(NULL, NULL, wait_in_the_child) == 0);
+    FOR_EACH_WALL(wall)
+    {
+        struct box box = {.mechanism = wall, .hardened = true};
+        delays = true;
+        uint64_t begin = now_ms();
+        struct answer answer = try_open(&box);
+        CHECK_REFUSED(answer, ETIMEDOUT, "the child, which was late in setting itself up");
+        uint64_t took = now_ms() - begin;
+        CHECK(took >= 1990 && took < 3000);
+
+        delays = false;
+        open_box(&box);
+        CHECK_SIGNAL(call(&box, hostile_abort, NULL, 0), SIGABRT);
+        delays = true;
+        begin = now_ms();
+        CHECK_TIMEOUT(call_within(&box, 100 * MS, benign_echo, NULL, 0));
+        CHECK(now_ms() - begin <= 100 + LATE_MS);
+        if (wall == &iso_pipe) { /* that of a call is waited for as long as the call */
+            CHECK_REFUSED(call(&box, benign_echo, NULL, 0), ETIMEDOUT,
+                          "the child, which was late in setting itself up");
+        }
+        delays = false;
+        CHECK_WORKS(&box);
+        close_box(&box);
+    }
+}
+
+TEST(a_sandbox_that_stays_dead_is_dead_after_a_setup_that_was_late)
+{
+    require_hardening();
+    CHECK(pthread_atfork(NULL, NULL, wait_in_the_child) == 0);
+    struct box box = {.mechanism = &iso_pipe, .hardened = true, .stays_dead = true};
+    open_box(&box);
+    pid_t copy = fork();
+    CHECK(copy >= 0);
+    if (copy == 0) { /* whose first call starts a child */
+        delays = true;
+        CHECK_TIMEOUT(call_within(&box, 100 * MS, benign_echo, NULL, 0));
+        CHECK_EQUAL(call(&box, benign_echo, NULL, 0).status, ISO_DEAD);
+        close_box(&box);
+        _exit(0);
+    }
+    CHECK_EQUAL(exit_status_of(copy), 0);
+    CHECK_WORKS(&box);
+    close_box(&box);
 }
