@@ -254,11 +254,24 @@ static enum iso_status read_note(const struct exchange *exchange, const struct w
     return status;
 }
 
+/* Of a note that the end of the first read has cut: it was written at once, so it is there. This is
+ * not to wait for one that is none; the child is at its end either way. */
+static void read_rest_of_note(struct exchange *exchange, const struct child *child)
+{
+    if (fcntl(child->reply_read, F_SETFL, O_NONBLOCK) == 0) {
+        ssize_t got = read(child->reply_read, exchange->chunk + WIRE_CHUNK, WIRE_NOTE_FRAME);
+        exchange->chunk_length += got > 0 ? (size_t)got : 0;
+    }
+}
+
 /* Bytes after a whole answer. None belong there, but the child may have died since, as in free() of
  * an output that it wrote beyond: then they are a note, and true. */
 static enum iso_status read_excess(struct exchange *exchange, size_t from, struct child *child,
                                    struct iso_reply *reply)
 {
+    if (exchange->chunk_length == WIRE_CHUNK) {
+        read_rest_of_note(exchange, child);
+    }
     exchange->chunk_length -= from;
     memmove(exchange->chunk, exchange->chunk + from, exchange->chunk_length);
     struct wire_header header = {0};
@@ -322,7 +335,7 @@ static enum iso_status receive_answer(struct exchange *exchange, struct child *c
     while (!exchange->header_seen) {
         size_t got = 0;
         status = receive_some(exchange, child, reply, exchange->chunk + exchange->chunk_length,
-                              sizeof(exchange->chunk) - exchange->chunk_length, &got);
+                              WIRE_CHUNK - exchange->chunk_length, &got);
         if (status != ISO_OK) {
             return status;
         }

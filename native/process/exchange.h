@@ -22,7 +22,8 @@ struct exchange {
     const uint8_t *input;
     size_t sent, to_send; /* bytes, header included */
 
-    uint8_t chunk[WIRE_CHUNK]; /* the answer's header and what came with it */
+    /* The answer's header and what came with it; and the rest of a note that this ends with. */
+    uint8_t chunk[WIRE_CHUNK + WIRE_NOTE_FRAME];
     size_t chunk_length;
     struct iso_bytes output; /* length is what was announced */
     size_t received;         /* bytes of output */

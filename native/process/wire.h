@@ -41,6 +41,8 @@ struct wire_setup {
     int32_t error; /* its errno */
 };
 
+enum { WIRE_NOTE_FRAME = WIRE_HEADER + sizeof(struct wire_note) };
+
 _Static_assert(sizeof(struct wire_header) == WIRE_HEADER, "no padding on the wire");
 _Static_assert(sizeof(struct wire_note) == 24, "no padding on the wire");
 _Static_assert(sizeof(struct wire_setup) == 8, "no padding on the wire");

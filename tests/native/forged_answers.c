@@ -295,3 +295,65 @@ TEST(a_death_before_the_request_is_read_is_told_by_its_signal)
         close_box(&box);
     }
 }
+
+/* ---- an answer that a note follows at once ---- */
+
+/* The input: a size_t, of the output. */
+static int answer_with_note(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    uint8_t frames[2 * WIRE_CHUNK] = {0};
+    size_t size;
+    (void)output;
+    CHECK_EQUAL(length, sizeof(size));
+    memcpy(&size, input, sizeof(size));
+    struct wire_header answer = {.call = 1, .length = size};
+    struct wire_header header = {.call = 1, .length = WIRE_NOTE | sizeof(note)};
+    memcpy(frames, &answer, sizeof(answer));
+    memcpy(frames + WIRE_HEADER + size, &header, sizeof(header));
+    memcpy(frames + 2 * WIRE_HEADER + size, &note, sizeof(note));
+    size_t all = 2 * WIRE_HEADER + size + sizeof(note);
+    CHECK(write(answer_pipe(), frames, all) == (ssize_t)all);
+    signal(SIGSEGV, SIG_DFL);
+    raise(SIGSEGV);
+    return 0;
+}
+
+TEST(a_note_is_whole_wherever_the_first_read_of_an_answer_ends)
+{
+    enum { FRAME = WIRE_HEADER + sizeof(note) };
+    for (uint64_t limit = 0; limit <= 5000; limit += 5000) {
+        for (size_t size = WIRE_CHUNK - WIRE_HEADER - FRAME - 1; size < WIRE_CHUNK - WIRE_HEADER;
+             size++) {
+            struct box box = {.mechanism = &iso_pipe, .own = answer_with_note};
+            open_box(&box);
+            struct answer answer = call_within(&box, limit * MS, own_function, &size, sizeof(size));
+            CHECK_SIGNAL(answer, SIGSEGV);
+            CHECK_EQUAL(answer.reply.fault.address, note.address);
+            CHECK_EQUAL(answer.reply.fault.instruction, note.instruction);
+            CHECK_WORKS(&box);
+            close_box(&box);
+        }
+    }
+}
+
+/* Nor is one waited for that is none. */
+static int answer_too_much(const uint8_t *input, size_t length, struct iso_bytes *output)
+{
+    uint8_t frames[WIRE_CHUNK] = {0};
+    (void)output;
+    struct wire_header answer = {.call = 1, .length = sizeof(frames) - WIRE_HEADER - 1};
+    memcpy(frames, &answer, sizeof(answer));
+    CHECK(write(answer_pipe(), frames, sizeof(frames)) == (ssize_t)sizeof(frames));
+    return foreign(hostile_loop)(input, length, output);
+}
+
+TEST(nothing_is_waited_for_behind_an_answer_that_fills_the_first_read)
+{
+    struct box box = {.mechanism = &iso_pipe, .own = answer_too_much};
+    open_box(&box);
+    alarm(20);
+    CHECK_PROTOCOL(call(&box, own_function, NULL, 0), "longer than it said");
+    alarm(0);
+    CHECK_WORKS(&box);
+    close_box(&box);
+}
