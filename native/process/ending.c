@@ -131,7 +131,8 @@ static bool collect_late(struct late_child *late)
         late->collected = info.si_pid != 0;
         return late->collected && collect_group(late->pid, 0);
     }
-    /* Where the user's program has collected the last of the group, its number is free. */
+    /* Where the user's program has collected the last of the group, its number is free. (A kernel
+     * before 6.9 cannot tell, and numbers are given out in turn.) */
     if (signal_group_of(late->pidfd, 0) != 0 && errno == ESRCH) {
         return true;
     }
