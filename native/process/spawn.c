@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SETUP_NS UINT64_C(2000000000)
+#define SETUP_NS UINT64_C(5000000000)
 
 static enum iso_status refused(struct iso_fault *fault, const char *what, int error)
 {

@@ -37,7 +37,7 @@ struct child_life {
 /*
  * Starts *child (whose pid must be 0). On failure nothing is left behind and *fault says why. If it
  * serves requests and is hardened, it has done that on return, by the deadline (or that is the
- * violation of a time limit), and without one in 2 s; one that runs a single call exits with
+ * violation of a time limit), and without one in 5 s; one that runs a single call exits with
  * CHILD_EXIT_SETUP where it cannot.
  */
 enum iso_status spawn_child(struct child *child, const struct child_life *life,
