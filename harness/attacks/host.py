@@ -209,7 +209,9 @@ class Host:
             # What is forked now has memory in which a function of the host's waits.
             sandbox = canaries.waiting(lambda: self.backend.open(functions))
         except OSError as error:
-            report.refused, report.error = str(error), error.errno or 0
+            # A matrix goes to others, whom this machine's folders tell nothing.
+            report.refused = str(error).replace(f"{native.COMPILED}/", "")
+            report.error = error.errno or 0
             return
         output = b""
         with sandbox:
