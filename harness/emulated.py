@@ -261,7 +261,7 @@ def run(  # noqa: PLR0913 - what a command runs with
 
     try:
         return once()
-    except _NotBootedError:  # seen once in dozens of boots, on a busy host; nothing was run
+    except _NotBootedError:  # met once, on a busy host, and not explained; nothing was run
         return once()
 
 

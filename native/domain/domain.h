@@ -29,8 +29,7 @@
  * where arguments are set up and the result is picked up, it cannot be told, and may change the
  * result that the interrupted call delivers. A thread that is inside of a domain cannot be
  * cancelled asynchronously (PTHREAD_CANCEL_ASYNCHRONOUS): glibc's handler for that asks for no
- * signal stack, and its first write, to the domain's stack with the rights of none, ends the
- * process.
+ * signal stack, and the process ends by SIGSEGV.
  *
  * Before Linux 6.12 the kernel writes a signal's frame with the rights of what it interrupts, so
  * that all domains can write all signal stacks. There, calls from handlers get ISO_BUSY, and
