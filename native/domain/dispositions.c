@@ -1,6 +1,7 @@
 #include "dispositions.h"
 
 #include "gate.h"
+#include "held_signals.h"
 #include "interposition.h"
 #include "keys.h"
 #include "signal_stack.h"
@@ -59,14 +60,6 @@ bool in_own_process(void)
     return getpid() == owner;
 }
 
-sigset_t block_signals(void)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    return before;
-}
-
 /*
  * Who changes an action changes the kernel's, too, and nobody comes in between: the lock is never
  * held by a thread that a signal's handler can interrupt, which may change actions itself.
@@ -75,7 +68,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static sigset_t lock_actions(void)
 {
-    sigset_t before = block_signals();
+    sigset_t before = hold_signals();
     pthread_mutex_lock(&lock);
     return before;
 }

@@ -25,9 +25,6 @@ static inline bool is_needed_signal(int number)
     return is_fault_signal(number) && number != SIGABRT;
 }
 
-/* In the calling thread, all of them; returns the mask before. */
-sigset_t block_signals(void);
-
 /* Unblocks these, and the signal of time limits, in the calling thread. */
 void unblock_needed_signals(void);
 

@@ -2,6 +2,7 @@
 
 #include "dispositions.h"
 #include "domain.h"
+#include "held_signals.h"
 #include "keys.h"
 #include "signal_stack.h"
 #include "signals.h"
@@ -204,7 +205,7 @@ struct thread *thread_attach(struct iso_fault *fault)
     if (thread_self != &thread_nobody) {
         return thread_self;
     }
-    sigset_t before = block_signals();
+    sigset_t before = hold_signals();
     struct thread *thread = thread_self != &thread_nobody ? thread_self : attach(fault);
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -218,7 +219,7 @@ struct thread *thread_attach(struct iso_fault *fault)
 static void detach(void *argument)
 {
     struct thread *thread = argument;
-    sigset_t mask = block_signals();
+    sigset_t mask = hold_signals();
     domains_forget_thread(thread);
     thread_self = &thread_nobody;
     bool is_free = !thread->dispatch_armed ||

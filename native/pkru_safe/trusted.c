@@ -1,6 +1,7 @@
 #include "trusted.h"
 
 #include "gate.h"
+#include "held_signals.h"
 
 #include "../domain/keys.h"
 
@@ -28,17 +29,10 @@ static bool refused(struct iso_fault *fault, const char *what)
     return false;
 }
 
-/* But not those of faults: the lock is held while the fork handlers of others run, and the kernel
- * kills whoever blocks such a signal and faults. */
+/* The lock is held while the fork handlers of others run. */
 static void acquire(void)
 {
-    static const int of_faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
-    sigset_t most, before;
-    sigfillset(&most);
-    for (size_t i = 0; i < sizeof(of_faults) / sizeof(of_faults[0]); i++) {
-        sigdelset(&most, of_faults[i]);
-    }
-    pthread_sigmask(SIG_BLOCK, &most, &before);
+    sigset_t before = hold_signals_of_others();
     pthread_mutex_lock(&lock);
     mask_before = before;
 }
@@ -47,7 +41,7 @@ static void release(void)
 {
     sigset_t before = mask_before;
     pthread_mutex_unlock(&lock);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    release_signals(&before);
 }
 
 /* ---- the key ---- */

@@ -13,19 +13,6 @@ static __thread struct child *newborn; /* that this thread forks */
 enum { FORK_HANDLERS_KNOWN = -1 };
 static atomic_int fork_handlers; /* 0: unknown; known; or the process that is registering them */
 
-sigset_t hold_signals(void)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* fails only for an operation that is none */
-    return before;
-}
-
-void release_signals(const sigset_t *before)
-{
-    pthread_sigmask(SIG_SETMASK, before, NULL);
-}
-
 void lock_children(void)
 {
     pthread_mutex_lock(&children_lock);
@@ -83,20 +70,6 @@ void forget_child(struct child *child)
 }
 
 /* ---- fork(), ours and the user's ---- */
-
-/* But for those of what the thread itself does: a fault that finds its signal blocked ends the
- * process without its handler, and so does a filter of system calls that answers by SIGSYS. */
-static sigset_t hold_signals_of_others(void)
-{
-    static const int own[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
-    sigset_t others, before;
-    sigfillset(&others);
-    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-        sigdelset(&others, own[i]);
-    }
-    pthread_sigmask(SIG_BLOCK, &others, &before);
-    return before;
-}
 
 /* A handler that comes while this thread holds the lock, between here and the end of fork(), would
  * wait for it without end if it forks itself or uses a sandbox. Our own fork() has held signals for

@@ -2,9 +2,8 @@
 #ifndef PROCESS_CHILDREN_H
 #define PROCESS_CHILDREN_H
 
+#include "held_signals.h"
 #include "spawn.h"
-
-#include <signal.h>
 
 /*
  * All children of this process, from before they are born: the lock is held while a descriptor of
@@ -25,10 +24,6 @@
  */
 void lock_children(void);
 void unlock_children(void);
-
-/* Returns the mask to put back. */
-sigset_t hold_signals(void);
-void release_signals(const sigset_t *before);
 
 /* Registers what runs at every fork(), once in a process; it is done already, unless there was no
  * memory when the library was loaded. Returns an errno. */

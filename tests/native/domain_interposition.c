@@ -35,6 +35,15 @@ static void *load(void)
     return library;
 }
 
+/* A library that calls us, since a domain was called after it came. */
+static void *open_and_load(struct box *box)
+{
+    open_used(box);
+    void *library = load();
+    CHECK_WORKS(box);
+    return library;
+}
+
 static void *symbol(void *library, const char *name)
 {
     void *found = dlsym(library, name);
@@ -94,9 +103,7 @@ TEST(a_handler_set_by_sigset_is_adopted)
 TEST(a_late_library_is_told_what_it_has_set_itself)
 {
     struct box box;
-    open_used(&box);
-    void *library = load();
-    CHECK_WORKS(&box);
+    void *library = open_and_load(&box);
     union {
         void *object;
         handler *(*function)(int);
@@ -122,9 +129,7 @@ static bool is_blocked(int number)
 static void check_blocks(const char *name)
 {
     struct box box;
-    open_used(&box);
-    void *library = load();
-    CHECK_WORKS(&box); /* from now on it calls us */
+    void *library = open_and_load(&box);
     union {
         void *object;
         int (*function)(int);
@@ -163,9 +168,7 @@ TEST(faults_come_through_what_sigset_blocks)
 TEST(signal_goes_by_what_siginterrupt_has_said)
 {
     struct box box;
-    open_used(&box);
-    void *library = load();
-    CHECK_WORKS(&box);
+    void *library = open_and_load(&box);
     union {
         void *object;
         int (*function)(int, int);

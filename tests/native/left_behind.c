@@ -25,6 +25,19 @@ static struct {
     _Atomic uint64_t since_ms;
 } *left;
 
+/* Is what is left behind: traces a process until somebody ends it. */
+static _Noreturn void trace(pid_t process, long options)
+{
+    alarm(30); /* where the test fails, nobody else ends it */
+    setsid();
+    bool traces = ptrace(PTRACE_SEIZE, process, NULL, (void *)options) == 0;
+    atomic_store(&left->pid, getpid());
+    atomic_store(&left->traces, traces ? 1 : 2);
+    for (;;) {
+        pause();
+    }
+}
+
 /* ---- a child that is traced is not collected until its tracer is gone ---- */
 
 /* The input's first byte: 'z' leaves it a zombie, 's' stops it on its way to its end. Then: 'l'
@@ -36,15 +49,7 @@ static int be_traced(const uint8_t *input, size_t length, struct iso_bytes *outp
     prctl(PR_SET_DUMPABLE, 1);
     prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); /* EINVAL: this kernel asks for no such */
     if (fork() == 0) {
-        long options = input[0] == 's' ? PTRACE_O_TRACEEXIT : 0;
-        alarm(30); /* where the test fails, nobody else ends it */
-        setsid();
-        bool traces = ptrace(PTRACE_SEIZE, getppid(), NULL, (void *)options) == 0;
-        atomic_store(&left->pid, getpid());
-        atomic_store(&left->traces, traces ? 1 : 2);
-        for (;;) {
-            pause();
-        }
+        trace(getppid(), input[0] == 's' ? PTRACE_O_TRACEEXIT : 0);
     }
     while (atomic_load(&left->traces) == 0) {
         sleep_ms(1);
@@ -263,16 +268,8 @@ static int make_a_traced_sibling(const uint8_t *input, size_t length, struct iso
         sleep_ms(1);
     }
     if (fork() == 0) {
-        alarm(30); /* where the test fails, nobody else ends it */
-        setsid();
         syscall(SYS_close_range, 3, ~0U, 0);
-        bool traces =
-            ptrace(PTRACE_SEIZE, (pid_t)sibling, NULL, (void *)(long)PTRACE_O_TRACEEXIT) == 0;
-        atomic_store(&left->pid, getpid());
-        atomic_store(&left->traces, traces ? 1 : 2);
-        for (;;) {
-            pause();
-        }
+        trace((pid_t)sibling, PTRACE_O_TRACEEXIT);
     }
     while (atomic_load(&left->traces) == 0) {
         sleep_ms(1);
